@@ -1,0 +1,1 @@
+../../tools/face/__init__.py

@@ -1,0 +1,1 @@
+"""Making the small model: models, data, training."""

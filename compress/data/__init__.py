@@ -1,0 +1,1 @@
+"""Data sets of photographs with human scores, and how they are split."""

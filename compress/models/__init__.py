@@ -1,0 +1,1 @@
+"""The model grammar: views -> branches -> fusion -> head, over timm."""

@@ -1,0 +1,1 @@
+"""What a device allows, and what is measured: cost, latency, memory, accuracy, gates."""

@@ -1,0 +1,1 @@
+"""The runtime: all that a device needs to score photographs, without torch."""

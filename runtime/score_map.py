@@ -1,0 +1,155 @@
+"""ScoreMap: from a network's raw output to a quality score on a stated scale.
+
+A map is a chain of monotone steps and a clip to its output range. All arithmetic is float64. The fitting of maps is in
+``edgeiqa.profiles``; a device only applies them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import RecordError
+
+__all__ = ["Affine", "InversePiecewiseLinear", "Logistic", "ScoreMap", "Sigmoid", "Step"]
+
+
+def _require(holds: bool, got: str, expected: str) -> None:
+    if not holds:
+        raise RecordError(got, expected=expected, mend="correct the score map's parameter, or fit it again")
+
+
+def _finite(name: str, *numbers: float) -> None:
+    _require(all(math.isfinite(number) for number in numbers), f"{name} with {numbers}", "finite numbers")
+
+
+def _expit(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    # Of the two equal forms, each is used where its exponential cannot overflow.
+    decay = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1.0, decay) / (1.0 + decay)
+
+
+class Affine(msgspec.Struct, frozen=True, tag="affine", kw_only=True, forbid_unknown_fields=True):
+    """``scale * x + offset``, with ``scale > 0``."""
+
+    scale: float
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        _finite("affine", self.scale, self.offset)
+        _require(self.scale > 0, f"a scale of {self.scale}", "a scale above 0")
+
+    def apply(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Float64 of any shape -> the same shape."""
+        return self.scale * x + self.offset
+
+
+class Sigmoid(msgspec.Struct, frozen=True, tag="sigmoid", kw_only=True, forbid_unknown_fields=True):
+    """``low + (high - low) / (1 + exp(-slope (x - centre)))``, with ``slope > 0`` and ``low < high``.
+
+    The calibration that maps each member of an ensemble to the scale of the opinions before they are averaged.
+    """
+
+    slope: float
+    centre: float
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        _finite("sigmoid", self.slope, self.centre, self.low, self.high)
+        _require(self.slope > 0, f"a slope of {self.slope}", "a slope above 0")
+        _require(self.low < self.high, f"a range of [{self.low}, {self.high}]", "low below high")
+
+    def apply(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Float64 of any shape -> the same shape."""
+        return self.low + (self.high - self.low) * _expit(self.slope * (x - self.centre))
+
+
+class Logistic(msgspec.Struct, frozen=True, tag="logistic", kw_only=True, forbid_unknown_fields=True):
+    """The four-parameter logistic ``b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|))``, with ``b1 > b2``, ``b4 != 0``.
+
+    Source: Video Quality Experts Group, final report of the FR-TV phase I test (2000), and the usual fit before PLCC and
+    RMSE are read.
+    """
+
+    b1: float
+    b2: float
+    b3: float
+    b4: float
+
+    def __post_init__(self) -> None:
+        _finite("logistic", self.b1, self.b2, self.b3, self.b4)
+        _require(self.b1 > self.b2, f"asymptotes b1={self.b1}, b2={self.b2}", "b1 above b2")
+        _require(self.b4 != 0, "b4 = 0", "b4 other than 0")
+
+    def apply(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Float64 of any shape -> the same shape."""
+        return self.b2 + (self.b1 - self.b2) * _expit((x - self.b3) / abs(self.b4))
+
+
+class InversePiecewiseLinear(
+    msgspec.Struct, frozen=True, tag="inverse_piecewise_linear", kw_only=True, forbid_unknown_fields=True
+):
+    """The exact inverse of a piecewise-linear transform of the MOS that a network was trained on.
+
+    Attributes:
+        mos: breakpoints of the forward transform, rising strictly, at least two.
+        transformed: what each breakpoint was mapped to, rising strictly. The inverse is linear between them and held
+            constant outside.
+    """
+
+    mos: tuple[float, ...]
+    transformed: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _finite("piecewise-linear transform", *self.mos, *self.transformed)
+        same = len(self.mos) == len(self.transformed) and 2 <= len(self.mos) <= 4096
+        _require(same, f"{len(self.mos)} and {len(self.transformed)} breakpoints", "the same number, 2 to 4096")
+        for axis in (self.mos, self.transformed):
+            _require(all(a < b for a, b in zip(axis, axis[1:], strict=False)), f"breakpoints {axis}", "rising strictly")
+
+    def apply(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Transformed MOS, float64 of any shape -> MOS, the same shape."""
+        return np.interp(x, self.transformed, self.mos)
+
+    def forward(self, mos: ArrayLike) -> NDArray[np.float64]:
+        """MOS, of any shape -> transformed MOS, float64 of the same shape; for making training targets."""
+        return np.interp(np.asarray(mos, dtype=np.float64), self.mos, self.transformed)
+
+
+Step = Affine | Sigmoid | Logistic | InversePiecewiseLinear
+
+
+class ScoreMap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A chain of monotone steps and a clip.
+
+    Attributes:
+        steps: applied in order; none is the identity.
+        low: the least score it gives.
+        high: the greatest.
+        fitted_on: which scores the parameters were fitted on, for a person; empty where nothing was fitted.
+    """
+
+    steps: tuple[Step, ...] = ()
+    low: float = 0.0
+    high: float = 100.0
+    fitted_on: str = ""
+
+    def __post_init__(self) -> None:
+        _finite("output range", self.low, self.high)
+        _require(self.low < self.high, f"an output range of [{self.low}, {self.high}]", "low below high")
+        _require(len(self.steps) <= 16, f"{len(self.steps)} steps", "at most 16")
+
+    def apply(self, raw: ArrayLike) -> NDArray[np.float64]:
+        """Raw outputs, of any shape -> scores in [low, high], float64 of the same shape. NaN stays NaN."""
+        x = np.asarray(raw, dtype=np.float64)
+        for step in self.steps:
+            x = step.apply(x)
+        return np.clip(x, self.low, self.high)
+
+    def then(self, *steps: Step, low: float, high: float, fitted_on: str = "") -> ScoreMap:
+        """This map with further steps behind it and another output range."""
+        return ScoreMap(steps=self.steps + steps, low=low, high=high, fitted_on=fitted_on or self.fitted_on)

@@ -1,0 +1,186 @@
+"""Carrying out a `Preprocess`: the one implementation of every view operation, in Pillow and numpy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .errors import PhotoError
+from .preprocess import Crop, Fragments, Operation, Patches, Preprocess, Resize, Scale, View, turns
+from .splitmix import offsets, permutation
+
+__all__ = ["cut_view", "cut_views"]
+
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "hamming": Image.Resampling.HAMMING,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+def cut_views(image: Image.Image, preprocess: Preprocess) -> dict[str, NDArray[np.uint8]]:
+    """Cut all views of an upright RGB image.
+
+    Args:
+        image: mode RGB, upright.
+        preprocess: whose views are cut; its decode policies have been carried out by `decode.open_photo`.
+
+    Returns:
+        By view name, uint8 arrays ``[H, W, 3]``, or ``[T, H, W, 3]`` for a view of several images.
+
+    Raises:
+        PhotoError: the image is too small for a crop that refuses small images.
+    """
+    return {view.name: cut_view(image, view) for view in preprocess.views}
+
+
+def cut_view(image: Image.Image, view: View) -> NDArray[np.uint8]:
+    """Cut one view of an upright RGB image: uint8, of ``view.shape``."""
+    images: list[Image.Image] = [image]
+    for operation in view.operations:
+        images = [part for whole in images for part in _OPERATIONS[type(operation)](whole, operation)]
+    if len(images) == 1:
+        return np.asarray(images[0])
+    return np.stack([np.asarray(part) for part in images])
+
+
+def _resize(image: Image.Image, op: Resize) -> list[Image.Image]:
+    if turns(op, image.width, image.height):
+        image = image.transpose(Image.Transpose.ROTATE_90)
+    if op.fit == "stretch":
+        return [_sample(image, op.width, op.height, (0.0, 0.0, image.width, image.height), op)]
+    if op.fit == "cover":
+        scale = min(image.width / op.width, image.height / op.height)
+        across, down = op.width * scale, op.height * scale
+        left, top = (image.width - across) / 2, (image.height - down) / 2
+        box = (left, top, min(left + across, image.width), min(top + down, image.height))
+        return [_sample(image, op.width, op.height, box, op)]
+    scale = min(op.width / image.width, op.height / image.height)
+    width, height = (max(1, math.floor(side * scale + 0.5)) for side in image.size)
+    inner = _sample(image, width, height, (0.0, 0.0, image.width, image.height), op)
+    framed = Image.new("RGB", (op.width, op.height), (op.fill,) * 3)
+    framed.paste(inner, ((op.width - width) // 2, (op.height - height) // 2))
+    return [framed]
+
+
+def _sample(
+    image: Image.Image, width: int, height: int, box: tuple[float, float, float, float], op: Resize
+) -> Image.Image:
+    resample = _FILTERS[op.interpolation]
+    if op.antialias:
+        return image.resize((width, height), resample, box=box)
+    left, top, right, bottom = box
+    affine = ((right - left) / width, 0.0, left, 0.0, (bottom - top) / height, top)
+    return image.transform((width, height), Image.Transform.AFFINE, affine, resample)
+
+
+def _scale(image: Image.Image, op: Scale) -> list[Image.Image]:
+    if op.denominator == 1:
+        return [image]
+    d = op.denominator
+    width, height = (max(1, (2 * side + d) // (2 * d)) for side in image.size)
+    return [image.resize((width, height), Image.Resampling.BICUBIC)]
+
+
+def _enlarged(image: Image.Image, width: int, height: int) -> Image.Image:
+    """The image, or where it is smaller than ``width x height`` its smallest enlargement that covers it."""
+    if image.width >= width and image.height >= height:
+        return image
+    scale = max(width / image.width, height / image.height)
+    covering = (max(width, math.ceil(image.width * scale)), max(height, math.ceil(image.height * scale)))
+    # One pixel enlarged to a crop is a plane; a strip of 30000x10 would grow without bound.
+    if covering[0] * covering[1] > 200_000_000:
+        raise PhotoError(
+            f"a photograph of {image.width}x{image.height} that would be enlarged to {covering[0]}x{covering[1]}",
+            expected=f"one that covers {width}x{height} when enlarged to at most 200 megapixels",
+            mend="leave it out, or use a model that resizes the whole photograph",
+        )
+    return image.resize(covering, Image.Resampling.BICUBIC)
+
+
+def _crop(image: Image.Image, op: Crop) -> list[Image.Image]:
+    if image.width < op.width or image.height < op.height:
+        if op.small == "refuse":
+            raise PhotoError(
+                f"a photograph of {image.width}x{image.height}",
+                expected=f"at least {op.width}x{op.height}, the size of the model's crop",
+                mend="use a larger photograph, or a model whose crop enlarges small ones",
+            )
+        if op.small == "enlarge":
+            image = _enlarged(image, op.width, op.height)
+        else:
+            padded = Image.new("RGB", (max(image.width, op.width), max(image.height, op.height)))
+            padded.paste(image, ((padded.width - image.width) // 2, (padded.height - image.height) // 2))
+            image = padded
+    crops = [
+        image.crop((left, top, left + op.width, top + op.height))
+        for top, left in _crop_offsets(op, image.height - op.height, image.width - op.width)
+    ]
+    if op.at == "ten":
+        crops += [crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for crop in crops]
+    return crops
+
+
+def _crop_offsets(op: Crop, slack_y: int, slack_x: int) -> Iterable[tuple[int, int]]:
+    centre = (slack_y // 2, slack_x // 2)
+    if op.at == "centre":
+        return [centre]
+    if op.at in ("five", "ten"):
+        return [(0, 0), (0, slack_x), (slack_y, 0), (slack_y, slack_x), centre]
+    if op.at == "grid":
+        return [
+            (_spread(row, op.rows, slack_y), _spread(column, op.columns, slack_x))
+            for row in range(op.rows)
+            for column in range(op.columns)
+        ]
+    return [offsets(op.seed, index, 0, slack_y + 1, slack_x + 1) for index in range(op.count)]
+
+
+def _spread(index: int, count: int, slack: int) -> int:
+    return slack // 2 if count == 1 else index * slack // (count - 1)
+
+
+def _fragments(image: Image.Image, op: Fragments) -> list[Image.Image]:
+    image = _enlarged(image, op.columns * op.patch, op.rows * op.patch)
+    pixels = np.asarray(image)
+    spliced = np.empty((op.rows * op.patch, op.columns * op.patch, 3), dtype=np.uint8)
+    for row in range(op.rows):
+        top, bottom = (edge * image.height // op.rows for edge in (row, row + 1))
+        for column in range(op.columns):
+            left, right = (edge * image.width // op.columns for edge in (column, column + 1))
+            y, x = offsets(op.seed, row, column, bottom - top - op.patch + 1, right - left - op.patch + 1)
+            spliced[
+                row * op.patch : (row + 1) * op.patch,
+                column * op.patch : (column + 1) * op.patch,
+            ] = pixels[top + y : top + y + op.patch, left + x : left + x + op.patch]
+    return [Image.fromarray(spliced)]
+
+
+def _patches(image: Image.Image, op: Patches) -> list[Image.Image]:
+    width, height = image.width // op.columns, image.height // op.rows
+    patches = [
+        image.crop((column * width, row * height, (column + 1) * width, (row + 1) * height))
+        for row in range(op.rows)
+        for column in range(op.columns)
+    ]
+    if op.shuffle_seed is None:
+        return patches
+    return [patches[index] for index in permutation(op.shuffle_seed, len(patches))]
+
+
+# Each function takes an image and its own record; the key is that record's type.
+_OPERATIONS: dict[type[Operation], Callable[[Image.Image, Any], list[Image.Image]]] = {
+    Resize: _resize,
+    Crop: _crop,
+    Fragments: _fragments,
+    Scale: _scale,
+    Patches: _patches,
+}

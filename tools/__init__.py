@@ -1,0 +1,1 @@
+"""The edgeiqa command: one file a verb, loaded only when called."""
