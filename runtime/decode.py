@@ -93,9 +93,7 @@ def open_photo(source: PhotoSource, preprocess: Preprocess) -> Photo:
         raise PhotoError(f"{path}, which may not be read", expected="a readable file", mend="chmod +r it") from None
 
 
-def _decode_file(
-    file: io.BufferedReader | io.BytesIO, name: str, size_bytes: int, preprocess: Preprocess
-) -> Photo:
+def _decode_file(file: io.BufferedReader | io.BytesIO, name: str, size_bytes: int, preprocess: Preprocess) -> Photo:
     if size_bytes == 0:
         raise PhotoError(f"{name}, 0 bytes", expected="a photograph", mend="copy the file again")
     try:

@@ -52,6 +52,9 @@ class FullDecode(msgspec.Struct, frozen=True, tag="full", forbid_unknown_fields=
     """Decode all pixels."""
 
 
+FULL_DECODE = FullDecode()
+
+
 class DctDecode(msgspec.Struct, frozen=True, tag="dct", forbid_unknown_fields=True):
     """Decode a JPEG at its smallest DCT scale (1/8, 1/4, 1/2, 1) that is still ``margin`` times the largest view.
 
@@ -126,7 +129,11 @@ class Crop(msgspec.Struct, frozen=True, tag="crop", kw_only=True, forbid_unknown
     def __post_init__(self) -> None:
         _require_size(self.width, self.height)
         _require_seed(self.seed)
-        _require(1 <= self.rows <= 64 and 1 <= self.columns <= 64, f"a grid of {self.rows}x{self.columns}", "1 to 64")
+        _require(
+            1 <= self.rows <= 64 and 1 <= self.columns <= 64,
+            f"a grid of {self.rows}x{self.columns}",
+            "1 to 64",
+        )
         _require(1 <= self.count <= 256, f"{self.count} seeded crops", "1 to 256")
 
     @property
@@ -154,7 +161,11 @@ class Fragments(msgspec.Struct, frozen=True, tag="fragments", kw_only=True, forb
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _require(1 <= self.rows <= 64 and 1 <= self.columns <= 64, f"a grid of {self.rows}x{self.columns}", "1 to 64")
+        _require(
+            1 <= self.rows <= 64 and 1 <= self.columns <= 64,
+            f"a grid of {self.rows}x{self.columns}",
+            "1 to 64",
+        )
         _require(self.patch >= 1, f"a patch of {self.patch}", "at least 1 pixel")
         _require_size(self.columns * self.patch, self.rows * self.patch)
         _require_seed(self.seed)
@@ -177,7 +188,11 @@ class Patches(msgspec.Struct, frozen=True, tag="patches", kw_only=True, forbid_u
     shuffle_seed: int | None = None
 
     def __post_init__(self) -> None:
-        _require(1 <= self.rows <= 64 and 1 <= self.columns <= 64, f"a grid of {self.rows}x{self.columns}", "1 to 64")
+        _require(
+            1 <= self.rows <= 64 and 1 <= self.columns <= 64,
+            f"a grid of {self.rows}x{self.columns}",
+            "1 to 64",
+        )
         if self.shuffle_seed is not None:
             _require_seed(self.shuffle_seed)
 
@@ -210,7 +225,10 @@ class View(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                 case Fragments():
                     size = (operation.rows * operation.patch, operation.columns * operation.patch)
                 case Scale(denominator=d):
-                    size = size and (max(1, (2 * size[0] + d) // (2 * d)), max(1, (2 * size[1] + d) // (2 * d)))
+                    size = size and (
+                        max(1, (2 * size[0] + d) // (2 * d)),
+                        max(1, (2 * size[1] + d) // (2 * d)),
+                    )
                 case Patches(rows=rows, columns=columns):
                     if size is None or size[0] % rows or size[1] % columns:
                         raise RecordError(
@@ -252,7 +270,7 @@ class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     views: tuple[View, ...]
-    decode: FullDecode | DctDecode = FullDecode()
+    decode: FullDecode | DctDecode = FULL_DECODE
     exif: Literal["apply", "ignore"] = "apply"
     colour: Literal["srgb", "raw"] = "srgb"
     alpha: Literal["white", "black", "drop"] = "white"
@@ -283,7 +301,10 @@ class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """
         if isinstance(self.decode, FullDecode):
             return 1.0
-        return min(1.0, self.decode.margin * max(_view_scale(view.operations[0], width, height) for view in self.views))
+        return min(
+            1.0,
+            self.decode.margin * max(_view_scale(view.operations[0], width, height) for view in self.views),
+        )
 
 
 def turns(resize: Resize, width: int, height: int) -> bool:
@@ -301,7 +322,13 @@ def _view_scale(first: Operation, width: int, height: int) -> float:
 
 
 def single_view(
-    width: int, height: int, *, decode: FullDecode | DctDecode = FullDecode(), fit: Literal["stretch", "cover", "letterbox"] = "stretch"
+    width: int,
+    height: int,
+    *,
+    decode: FullDecode | DctDecode = FULL_DECODE,
+    fit: Literal["stretch", "cover", "letterbox"] = "stretch",
 ) -> Preprocess:
     """The commonest `Preprocess`: the whole photograph resized (bicubic, antialias) to one view named ``image``."""
-    return Preprocess(views=(View(name="image", operations=(Resize(width=width, height=height, fit=fit),)),), decode=decode)
+    return Preprocess(
+        views=(View(name="image", operations=(Resize(width=width, height=height, fit=fit),)),), decode=decode
+    )

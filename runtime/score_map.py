@@ -7,6 +7,7 @@ A map is a chain of monotone steps and a clip to its output range. All arithmeti
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -109,7 +110,11 @@ class InversePiecewiseLinear(
         same = len(self.mos) == len(self.transformed) and 2 <= len(self.mos) <= 4096
         _require(same, f"{len(self.mos)} and {len(self.transformed)} breakpoints", "the same number, 2 to 4096")
         for axis in (self.mos, self.transformed):
-            _require(all(a < b for a, b in zip(axis, axis[1:], strict=False)), f"breakpoints {axis}", "rising strictly")
+            _require(
+                all(a < b for a, b in pairwise(axis)),
+                f"breakpoints {axis}",
+                "rising strictly",
+            )
 
     def apply(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Transformed MOS, float64 of any shape -> MOS, the same shape."""

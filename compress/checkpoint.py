@@ -1,0 +1,95 @@
+"""Checkpoints: a trained network as a folder of two files, ``checkpoint.json`` and ``weights.safetensors``.
+
+The record says everything that is needed to build the network again without the code that trained it; the weights hold
+tensors and nothing that could run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..runtime.errors import ModelError
+from ..runtime.score_map import ScoreMap
+from .models.network import QualityNet, build
+from .models.records import System
+from .models.weights import NoWeights
+
+__all__ = ["RECORD_NAME", "WEIGHTS_NAME", "Checkpoint", "load_checkpoint", "read_record", "save_checkpoint"]
+
+RECORD_NAME = "checkpoint.json"
+WEIGHTS_NAME = "weights.safetensors"
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was trained, and how.
+
+    Attributes:
+        name: of the member or student.
+        system: views, branches, fusion and head.
+        score_map: raw output -> quality on the outer scale.
+        provenance: recipe, data, seed, versions and figures, for people and for the bundle's card.
+    """
+
+    name: str
+    system: System
+    score_map: ScoreMap
+    provenance: dict[str, Any]
+
+
+def save_checkpoint(folder: Path, record: Checkpoint, network: QualityNet) -> None:
+    """Write a checkpoint; each file is complete or absent, and the record, written last, says the weights are whole."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    partial = folder / f"{WEIGHTS_NAME}.partial"
+    save_file(state, partial)
+    partial.replace(folder / WEIGHTS_NAME)
+    partial = folder / f"{RECORD_NAME}.partial"
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2))
+    partial.replace(folder / RECORD_NAME)
+
+
+def read_record(folder: Path) -> Checkpoint:
+    """Read a checkpoint's record.
+
+    Raises:
+        ModelError: the folder is no checkpoint, or its record is broken.
+    """
+    path = folder / RECORD_NAME
+    if not path.is_file():
+        here = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else "no such folder"
+        raise ModelError(
+            f"{folder}, which holds {here}",
+            expected=f"a checkpoint folder with {RECORD_NAME} and {WEIGHTS_NAME}",
+            mend="name the folder that a training wrote",
+        )
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Checkpoint)
+    except msgspec.MsgspecError as error:
+        raise ModelError(f"{path}: {error}", expected="a checkpoint's record", mend="train again") from error
+
+
+def load_checkpoint(folder: Path) -> tuple[Checkpoint, QualityNet]:
+    """Build a checkpoint's network with its weights, in eval mode.
+
+    Raises:
+        ModelError: the folder is no checkpoint, or its weights do not fit its record.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    record = read_record(folder)
+    network = build(record.system, weights=NoWeights(seed=0))
+    try:
+        network.load_state_dict(load_file(folder / WEIGHTS_NAME), strict=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ModelError(
+            f"{folder / WEIGHTS_NAME}: {error}",
+            expected=f"the weights of {record.system.name}",
+            mend="train again",
+        ) from error
+    return record, network.eval()

@@ -1,0 +1,169 @@
+"""Fitting score maps: from a network's raw outputs and the opinions of the same photographs.
+
+Least squares by scipy (extra ``evaluate``). The curves rise by construction, so a map never changes a ranking. Where a
+model is judged on the photographs its map was fitted on, the judgement is flattered: fit on scores out of fold.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..runtime.errors import DataError, MissingExtraError
+from ..runtime.score_map import Logistic, ScoreMap, Sigmoid
+from .metrics import paired_arrays, require_varied, srcc
+
+__all__ = ["fit_logistic4", "fit_sigmoid"]
+
+# With raw outputs in units of their standard deviation: the natural logarithm of a curve's width, and its middle. A curve
+# narrower than e^-7 is a step; one wider than e^4 is straight over all the data, and wider ones only drift.
+_LOG_WIDTH = (-7.0, 4.0)
+_OFFSET = 100.0
+
+
+def fit_sigmoid(raw: ArrayLike, mos: ArrayLike, low: float, high: float, *, fitted_on: str = "") -> ScoreMap:
+    """Fit the slope and centre of ``low + (high - low) / (1 + exp(-slope (raw - centre)))``.
+
+    Args:
+        raw: a network's outputs, float ``[n]``, finite, n at least 3, that rise with the opinions.
+        mos: opinions, float ``[n]``, in [low, high].
+        low: lowest score of the scale, which the curve never quite reaches.
+        high: highest score of the scale, likewise.
+        fitted_on: for a person: which scores these are.
+
+    Returns:
+        A map of one rising `Sigmoid`, with output range [low, high].
+
+    Raises:
+        DataError: the arrays are not so, or no such curve describes them.
+        MissingExtraError: scipy is not installed.
+        RecordError: low is not below high.
+    """
+    identity = ScoreMap(low=low, high=high, fitted_on=fitted_on)
+    x, y = _checked(raw, mos, identity, parameters=2)
+    centre, width = x.mean(), x.std()
+
+    def curve(z: NDArray[np.float64], log_width: float, at: float) -> NDArray[np.float64]:
+        return Sigmoid(slope=float(np.exp(-log_width)), centre=at, low=low, high=high).apply(z)
+
+    # The start has the least-squares line's slope at the curve's middle.
+    rise = float(np.mean((x - centre) / width * (y - y.mean()))) / (high - low)
+    log_width, at = _fit(
+        curve,
+        (x - centre) / width,
+        y,
+        start=(-np.log(4 * abs(rise) + 1e-3), 0.0),
+        bounds=(_LOG_WIDTH, (-_OFFSET, _OFFSET)),
+    )
+    _require_no_step(log_width)
+    step = Sigmoid(slope=float(np.exp(-log_width) / width), centre=float(centre + width * at), low=low, high=high)
+    return identity.then(step, low=low, high=high)
+
+
+def fit_logistic4(
+    raw: ArrayLike, mos: ArrayLike, low: float = 0.0, high: float = 100.0, *, fitted_on: str = ""
+) -> ScoreMap:
+    """Fit the four-parameter logistic ``b2 + (b1 - b2) / (1 + exp(-(raw - b3) / b4))``.
+
+    Source: Video Quality Experts Group, final report of the FR-TV phase I test (2000).
+
+    Args:
+        raw: a network's outputs, float ``[n]``, finite, n at least 5, that rise with the opinions.
+        mos: opinions, float ``[n]``, in [low, high].
+        low: lowest score of the scale; the curve may go below and is clipped.
+        high: highest score of the scale, likewise.
+        fitted_on: for a person: which scores these are.
+
+    Returns:
+        A map of one rising `Logistic` (b1 > b2, b4 > 0), with output range [low, high].
+
+    Raises:
+        DataError: the arrays are not so, or no such curve describes them.
+        MissingExtraError: scipy is not installed.
+        RecordError: low is not below high.
+    """
+    identity = ScoreMap(low=low, high=high, fitted_on=fitted_on)
+    x, y = _checked(raw, mos, identity, parameters=4)
+    centre, width, middle, span = x.mean(), x.std(), y.mean(), high - low
+
+    def curve(z: NDArray[np.float64], log_width: float, at: float, b1: float, b2: float) -> NDArray[np.float64]:
+        return Logistic(b1=b1, b2=b2, b3=at, b4=float(np.exp(log_width))).apply(z)
+
+    log_width, at, b1, b2 = _fit(
+        curve,
+        (x - centre) / width,
+        y,
+        start=(-0.5, 0.0, y.max(), y.min()),
+        # Least squares puts the mean opinion between the asymptotes, so these bounds lose nothing and keep b1 > b2.
+        bounds=(_LOG_WIDTH, (-_OFFSET, _OFFSET), (middle, high + span), (low - span, middle)),
+    )
+    _require_no_step(log_width)
+    step = Logistic(b1=b1, b2=b2, b3=float(centre + width * at), b4=float(width * np.exp(log_width)))
+    return identity.then(step, low=low, high=high)
+
+
+def _checked(
+    raw: ArrayLike, mos: ArrayLike, scale: ScoreMap, *, parameters: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    x, y = paired_arrays(raw, mos, least=parameters + 1)
+    require_varied(x, y)
+    outside = np.flatnonzero((y < scale.low) | (y > scale.high))
+    if len(outside):
+        raise DataError(
+            f"{len(outside)} of {len(y)} opinions outside [{scale.low:g}, {scale.high:g}], the first {y[outside[0]]:g}",
+            expected="opinions on the stated scale",
+            mend="state the lowest and the highest score of the scale the opinions are on",
+        )
+    rank_correlation = srcc(x, y)
+    if rank_correlation <= 0:
+        raise DataError(
+            f"raw outputs that do not rise with the opinions (SRCC {rank_correlation:.3f})",
+            expected="outputs that are higher for better photographs",
+            mend="negate the output of a network that predicts distortion; check that rows of both tables match",
+        )
+    return x, y
+
+
+def _fit(
+    curve: Callable[..., NDArray[np.float64]],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    *,
+    start: tuple[float, ...],
+    bounds: tuple[tuple[float, float], ...],
+) -> tuple[float, ...]:
+    try:
+        from scipy.optimize import OptimizeWarning, curve_fit
+    except ImportError as error:
+        raise MissingExtraError(
+            "no scipy, which fits score maps",
+            expected="the extra 'evaluate'",
+            mend='pip install "edgeiqa[evaluate]"',
+        ) from error
+    lowest, highest = zip(*bounds, strict=True)
+    inside: Any = np.clip(start, lowest, highest)
+    try:
+        with warnings.catch_warnings():
+            # Straight or perfect data leave the covariance undefined; it is not used.
+            warnings.simplefilter("ignore", OptimizeWarning)
+            parameters, _ = curve_fit(curve, x, y, p0=inside, bounds=(lowest, highest), max_nfev=2000, x_scale="jac")
+    except RuntimeError as error:
+        raise DataError(
+            f"a curve that did not converge on {len(x)} photographs ({error})",
+            expected="raw outputs and opinions that a rising S-shaped curve describes",
+            mend="fit on more photographs, or use the sigmoid, which has two parameters",
+        ) from error
+    return tuple(float(parameter) for parameter in parameters)
+
+
+def _require_no_step(log_width: float) -> None:
+    if log_width < _LOG_WIDTH[0] + 0.1:
+        raise DataError(
+            "opinions that jump at one raw output and do not change on either side of it",
+            expected="opinions that rise gradually with the raw output",
+            mend="fit on photographs whose quality covers the scale, or use the sigmoid, which has two parameters",
+        )

@@ -1,0 +1,39 @@
+"""onnxruntime's CPU engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from ..manifest import Precision
+from .engine import GraphEngine
+
+__all__ = ["OnnxRuntimeEngine"]
+
+_ERRORS_ONLY = 3
+
+
+class OnnxRuntimeEngine(GraphEngine):
+    """ONNX graphs by onnxruntime's CPU provider; the precision is the one the graph's types say."""
+
+    name = "onnxruntime"
+    version = onnxruntime.__version__
+
+    def _load(
+        self,
+        files: Sequence[bytes],
+        precision: Precision,  # noqa: ARG002 - typed in the graph; the CPU provider has no switch that lowers it unasked
+        threads: int,
+    ) -> tuple[Sequence[str], Sequence[str]]:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _ERRORS_ONLY
+        self._session = onnxruntime.InferenceSession(files[0], options, providers=["CPUExecutionProvider"])
+        return [node.name for node in self._session.get_inputs()], [node.name for node in self._session.get_outputs()]
+
+    def _infer(self, batch: Mapping[str, NDArray[np.uint8]], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        return dict(zip(outputs, self._session.run(list(outputs), dict(batch)), strict=True))
