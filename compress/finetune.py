@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -129,7 +129,7 @@ def finetune(
     heldout: tuple[Sequence[NDArray[np.uint8]], NDArray[np.float64]],
     folder: Path,
     device: str = "auto",
-    precision: str = "32-true",
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true",
     on_step: Callable[[int, int], None] | None = None,
     on_epoch: Callable[[EpochFigures], None] | None = None,
 ) -> QualityNet:

@@ -51,7 +51,7 @@ def to_onnx(
         ExportError: the exporter refuses the network, the graph fails onnx's check, or is over 2 GB.
     """
     try:
-        import onnx
+        import onnx  # noqa: F401 - and the check that follows
         import onnxscript  # noqa: F401 - torch's exporter needs it
         import torch
     except ModuleNotFoundError as error:

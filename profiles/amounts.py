@@ -102,11 +102,9 @@ def format_amount(amount: Amount, digits: int = 4) -> str:
         noun = {"count": "", "macs": "MACs", "parameters": " parameters"}[amount.kind]
         steps = [(Decimal(1), noun.strip()), *((Decimal(_DECIMAL[p]), f"{p}{noun}") for p in "kMGT")]
     exact = Decimal(repr(amount.value))
+    written = [(Decimal(f"{exact / step:.{digits}g}"), unit) for step, unit in steps]
     # The smallest step at which what is printed stays under 1000: 999.96 k is written 1 M.
-    for step, unit in steps:
-        scaled = Decimal(f"{exact / step:.{digits}g}")
-        if scaled < 1000:
-            break
+    scaled, unit = next((pair for pair in written if pair[0] < 1000), written[-1])
     number = f"{scaled:f}"
     number = number.rstrip("0").rstrip(".") if "." in number else number
     return f"{number} {unit}".strip()

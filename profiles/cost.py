@@ -97,7 +97,7 @@ def count_module(
 
     Args:
         module: to be counted, on the device of the inputs.
-        example_inputs: one tensor an input, ``[N, ...]`` of any dtype the module takes; the first of each batch is used.
+        example_inputs: one tensor an input, ``[N, ...]`` of a dtype the module takes; the first of each batch is used.
         names: names of the inputs; by default those of ``forward``'s parameters.
 
     Raises:
@@ -196,7 +196,7 @@ def _shape(value: Any) -> list[int]:
 
 
 def _attention_macs(inputs: list[Any], outputs: list[Any]) -> int:  # noqa: ARG001  (fvcore's signature)
-    """The products of fused attention: query ``[..., L, E]`` by key ``[..., S, E]``, weights by value ``[..., S, V]``."""
+    """Fused attention's products: query ``[..., L, E]`` by key ``[..., S, E]``, weights by value ``[..., S, V]``."""
     query, key, value = (_shape(tensor) for tensor in inputs[:3])
     return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 

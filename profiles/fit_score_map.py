@@ -15,14 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..runtime.errors import DataError, MissingExtraError
 from ..runtime.score_map import Logistic, ScoreMap, Sigmoid
-from .metrics import paired_arrays, require_varied, srcc
+from .metrics import paired_arrays, plcc, require_varied, srcc
 
 __all__ = ["fit_logistic4", "fit_sigmoid"]
 
-# With raw outputs in units of their standard deviation: the natural logarithm of a curve's width, and its middle. A curve
-# narrower than e^-7 is a step; one wider than e^4 is straight over all the data, and wider ones only drift.
+# With raw outputs in units of their standard deviation: the natural logarithm of a curve's width, and its middle. A
+# curve wider than e^4 is straight over all the data, and wider ones only drift.
 _LOG_WIDTH = (-7.0, 4.0)
 _OFFSET = 100.0
+# Widths from its middle at which a curve is within .7 % of an asymptote.
+_FLAT = 5.0
 
 
 def fit_sigmoid(raw: ArrayLike, mos: ArrayLike, low: float, high: float, *, fitted_on: str = "") -> ScoreMap:
@@ -46,20 +48,21 @@ def fit_sigmoid(raw: ArrayLike, mos: ArrayLike, low: float, high: float, *, fitt
     identity = ScoreMap(low=low, high=high, fitted_on=fitted_on)
     x, y = _checked(raw, mos, identity, parameters=2)
     centre, width = x.mean(), x.std()
+    z = (x - centre) / width
 
     def curve(z: NDArray[np.float64], log_width: float, at: float) -> NDArray[np.float64]:
         return Sigmoid(slope=float(np.exp(-log_width)), centre=at, low=low, high=high).apply(z)
 
     # The start has the least-squares line's slope at the curve's middle.
-    rise = float(np.mean((x - centre) / width * (y - y.mean()))) / (high - low)
+    rise = float(np.mean(z * (y - y.mean()))) / (high - low)
     log_width, at = _fit(
         curve,
-        (x - centre) / width,
+        z,
         y,
         start=(-np.log(4 * abs(rise) + 1e-3), 0.0),
         bounds=(_LOG_WIDTH, (-_OFFSET, _OFFSET)),
     )
-    _require_no_step(log_width)
+    _require_slope((z - at) / np.exp(log_width))
     step = Sigmoid(slope=float(np.exp(-log_width) / width), centre=float(centre + width * at), low=low, high=high)
     return identity.then(step, low=low, high=high)
 
@@ -69,7 +72,8 @@ def fit_logistic4(
 ) -> ScoreMap:
     """Fit the four-parameter logistic ``b2 + (b1 - b2) / (1 + exp(-(raw - b3) / b4))``.
 
-    Source: Video Quality Experts Group, final report of the FR-TV phase I test (2000).
+    The asymptotes are held within one width of the scale beyond its ends: nearly straight data would send them to
+    infinity. Source: Video Quality Experts Group, final report of the FR-TV phase I test (2000).
 
     Args:
         raw: a network's outputs, float ``[n]``, finite, n at least 5, that rise with the opinions.
@@ -88,20 +92,21 @@ def fit_logistic4(
     """
     identity = ScoreMap(low=low, high=high, fitted_on=fitted_on)
     x, y = _checked(raw, mos, identity, parameters=4)
-    centre, width, middle, span = x.mean(), x.std(), y.mean(), high - low
+    centre, width, middle, span, apart = x.mean(), x.std(), y.mean(), high - low, 1e-3 * y.std()
+    z = (x - centre) / width
 
     def curve(z: NDArray[np.float64], log_width: float, at: float, b1: float, b2: float) -> NDArray[np.float64]:
         return Logistic(b1=b1, b2=b2, b3=at, b4=float(np.exp(log_width))).apply(z)
 
     log_width, at, b1, b2 = _fit(
         curve,
-        (x - centre) / width,
+        z,
         y,
         start=(-0.5, 0.0, y.max(), y.min()),
         # Least squares puts the mean opinion between the asymptotes, so these bounds lose nothing and keep b1 > b2.
-        bounds=(_LOG_WIDTH, (-_OFFSET, _OFFSET), (middle, high + span), (low - span, middle)),
+        bounds=(_LOG_WIDTH, (-_OFFSET, _OFFSET), (middle + apart, high + span), (low - span, middle - apart)),
     )
-    _require_no_step(log_width)
+    _require_slope((z - at) / np.exp(log_width))
     step = Logistic(b1=b1, b2=b2, b3=float(centre + width * at), b4=float(width * np.exp(log_width)))
     return identity.then(step, low=low, high=high)
 
@@ -118,10 +123,10 @@ def _checked(
             expected="opinions on the stated scale",
             mend="state the lowest and the highest score of the scale the opinions are on",
         )
-    rank_correlation = srcc(x, y)
-    if rank_correlation <= 0:
+    ranks, line = srcc(x, y), plcc(x, y)
+    if ranks <= 0 or line <= 0:
         raise DataError(
-            f"raw outputs that do not rise with the opinions (SRCC {rank_correlation:.3f})",
+            f"raw outputs that do not rise with the opinions (SRCC {ranks:.3f}, PLCC {line:.3f})",
             expected="outputs that are higher for better photographs",
             mend="negate the output of a network that predicts distortion; check that rows of both tables match",
         )
@@ -150,20 +155,21 @@ def _fit(
         with warnings.catch_warnings():
             # Straight or perfect data leave the covariance undefined; it is not used.
             warnings.simplefilter("ignore", OptimizeWarning)
-            parameters, _ = curve_fit(curve, x, y, p0=inside, bounds=(lowest, highest), max_nfev=2000, x_scale="jac")
+            parameters, _ = curve_fit(curve, x, y, p0=inside, bounds=(lowest, highest), max_nfev=2000, method="dogbox")
     except RuntimeError as error:
         raise DataError(
             f"a curve that did not converge on {len(x)} photographs ({error})",
             expected="raw outputs and opinions that a rising S-shaped curve describes",
-            mend="fit on more photographs, or use the sigmoid, which has two parameters",
+            mend="fit on more photographs, or a curve of fewer parameters (fit_sigmoid has two)",
         ) from error
     return tuple(float(parameter) for parameter in parameters)
 
 
-def _require_no_step(log_width: float) -> None:
-    if log_width < _LOG_WIDTH[0] + 0.1:
+def _require_slope(widths: NDArray[np.float64]) -> None:
+    """`DataError` when no photograph lies on the curve's slope; ``widths`` are distances from its middle, ``[n]``."""
+    if np.all(np.abs(widths) > _FLAT):
         raise DataError(
             "opinions that jump at one raw output and do not change on either side of it",
             expected="opinions that rise gradually with the raw output",
-            mend="fit on photographs whose quality covers the scale, or use the sigmoid, which has two parameters",
+            mend="fit on more photographs, whose quality covers the scale",
         )

@@ -136,13 +136,14 @@ def _cpu_name() -> str:
     if sys.platform == "darwin":
         command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
         try:
-            return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+            done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603
         except (OSError, subprocess.SubprocessError):
             return ""
+        return done.stdout.strip()
     return platform.processor()
 
 
 def _named_in_cpuinfo(text: str) -> str:
-    """The processor's name in Linux's ``/proc/cpuinfo``; on Arm boards the board's, since no processor is named there."""
+    """The processor's name in Linux's ``/proc/cpuinfo``; on Arm boards that of the board."""
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
     return next((facts[key] for key in ("model name", "Model", "Hardware") if facts.get(key)), "")

@@ -194,9 +194,9 @@ def paired_difference(
         predictions_b: scores of B of the same photographs, float ``[n]``.
         mos: opinions, float ``[n]``.
         metric: which figure.
-        resamples: of the bootstrap, at least 100.
-        seed: of the bootstrap.
-        level: of the interval, in (0, 1).
+        resamples: as of `evaluate`, like ``seed`` and ``level``.
+        seed: likewise.
+        level: likewise.
 
     Returns:
         In the unit of the figure.
@@ -236,10 +236,10 @@ def per_scene(
         predictions: scores, float ``[n]``, finite.
         mos: opinions, float ``[n]``, that compare inside a scene.
         scenes: of each photograph, ``[n]``.
-        failed: photographs that gave no score, to be carried along.
-        resamples: of the bootstrap over scenes, at least 100.
-        seed: of the bootstrap.
-        level: of the intervals, in (0, 1).
+        failed: as of `evaluate`, like ``resamples`` (here of scenes), ``seed`` and ``level``.
+        resamples: likewise.
+        seed: likewise.
+        level: likewise.
 
     Returns:
         Means over scenes. Scenes that no correlation can be read from are left out and counted.
@@ -364,7 +364,7 @@ def _bootstrap(
     stats = _stats()
     with warnings.catch_warnings():
         # A constant resample has no correlation; its NaN is left out below.
-        for category in (stats.ConstantInputWarning, stats.NearConstantInputWarning):
+        for category in (stats.ConstantInputWarning, stats.NearConstantInputWarning, stats.DegenerateDataWarning):
             warnings.simplefilter("ignore", category)
         result: Any = stats.bootstrap(
             data,

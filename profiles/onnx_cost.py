@@ -10,7 +10,9 @@ differ, the graph is what runs:
 - attention is written out as two ``MatMul``, and stands under ``matmul``;
 - an adaptive pool may be written as ``ReduceMean``, which counts as nothing, as in fvcore.
 
-An operator with no formula is listed in ``uncounted``; a fused operator of one engine's own (``com.microsoft::...``) too.
+Names are fvcore's, but for ``linear`` (``Gemm``) and ``upsample`` (``Resize``). An operator with no formula is listed
+in ``uncounted``, a fused operator of one engine's own (``com.microsoft::...``) too.
+
 Quantized graphs count as what they compute: a convolution between Q/DQ pairs, ``QLinearConv``, ``MatMulInteger`` are as
 many multiply-adds in 8 bits.
 """
@@ -41,10 +43,11 @@ def count_graph(graph: Path | str | bytes | onnx.ModelProto, batch: int = 1) -> 
     behind a ``Cast``, integers behind ``DequantizeLinear``, whose scales and zero points are not counted). Not counted:
     integers that are shapes or indices, single numbers in arithmetic, running means and variances, and up to four
     numbers (the mean and standard deviation of the normalisation) applied to an input before its first layer. A table
-    that is added to activations counts, learned or not: a graph does not tell.
+    that is added to activations counts, learned or not, as large as it is stored: a graph does not tell (Swin's bias
+    tables, written out, and its masks make 2 % more than the module has).
 
     Args:
-        graph: path of an ONNX file (its external data is not needed), its bytes, or the loaded model.
+        graph: path of an ONNX file (external data with its weights is not needed), its bytes, or the loaded model.
         batch: that a symbolic batch is set to; budgets are per photograph, 1.
 
     Raises:
@@ -131,17 +134,16 @@ def _einsum(node: _Shapes) -> int | None:
     terms, shapes = left.split(","), node.inputs()
     if len(terms) > 2 or "." in left:
         return None
-    sizes = {
-        index: size for term, shape in zip(terms, shapes, strict=True) for index, size in zip(term, shape, strict=True)
-    }
-    if not right and "->" not in node.text("equation", ""):
+    pairs = zip("".join(terms), (size for shape in shapes for size in shape), strict=True)
+    sizes = dict(pairs)
+    if "->" not in node.text("equation", ""):
         right = "".join(index for index in sizes if left.count(index) == 1)
     summed = set(sizes) - set(right)
-    return prod(sizes.values()) if len(terms) == 2 and summed else prod(sizes.values()) // 2
+    return prod(sizes.values()) if summed else prod(sizes.values()) // 2
 
 
 def _attention(node: _Shapes) -> int:
-    """Query by key and weights by value; ``[N, heads, L, E]``, or ``[N, L, heads x E]`` with the heads as attributes."""
+    """Query by key, weights by value; ``[N, heads, L, E]``, or ``[N, L, heads x E]`` with the heads as attributes."""
     query, key, value = node.input(0), node.input(1), node.input(2)
     if len(query) == 3:
         heads, key_heads = node.number("q_num_heads", 1), node.number("kv_num_heads", 1)
@@ -193,12 +195,16 @@ _FORMULAS = {
 
 # As in fvcore: what only moves, compares or creates data. Pooling by maximum is not among them there either.
 _FREE = frozenset(
-    "And Cast CastLike Clip Concat ConstantOfShape Dropout Equal Expand EyeLike Flatten Floor Gather GatherElements "
-    "GatherND Greater GreaterOrEqual Identity Less LessOrEqual Max Min Mod NonZero Not OneHot Or Pad Range Relu Reshape "
-    "ScatterElements ScatterND Shape Size Slice SpaceToDepth DepthToSpace Split Squeeze Transpose Unsqueeze".split()
+    {
+        *("Cast", "CastLike", "Constant", "ConstantOfShape", "Dropout", "EyeLike", "Identity", "OneHot", "Range"),
+        *("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "NonZero", "Pad"),
+        *("Reshape", "ScatterElements", "ScatterND", "Shape", "Size", "Slice", "SpaceToDepth", "Split", "Squeeze"),
+        *("Transpose", "Unsqueeze", "Clip", "Floor", "Max", "Min", "Mod", "Relu"),
+        *("And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or"),
+    }
 )
 
-# Where an operator takes weights; all but the last group take them whatever their type and however few.
+# Where a layer takes its weights: there they count whatever their type and however few.
 _LAYER_WEIGHTS: dict[str, tuple[int, ...]] = {
     "Conv": (1, 2),
     "ConvTranspose": (1, 2),
@@ -233,7 +239,7 @@ def _parameters(static: StaticGraph) -> frozenset[str]:
         if all(name in static.constants for name in node.outputs if name):
             if node.operator != "Constant":
                 origin = _origins(node, static, origins)
-                origins.update({name: origin for name in node.outputs})
+                origins.update(dict.fromkeys(node.outputs, origin))
             continue
         on_pixels = node.operator in _KEEPS_PIXELS and node.inputs[0] in pixels
         on_pixels = on_pixels or (node.operator in _ARITHMETIC and any(name in pixels for name in node.inputs))
@@ -258,10 +264,9 @@ def _origins(node: Node, static: StaticGraph, origins: dict[str, frozenset[str]]
         return frozenset({name}) if name in static.stored else origins.get(name, frozenset())
     if node.operator in ("Shape", "Size"):
         return frozenset()
-    several = frozenset(
+    return frozenset(
         origin
         for name in node.inputs
         for origin in origins.get(name, ())
         if static.stored[origin] > 1 or len(node.inputs) == 1
     )
-    return several

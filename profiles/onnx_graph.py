@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Node", "StaticGraph", "read_static_graph"]
 
 # Values of constants up to this many elements are kept: shape inference reads them (shapes, axes, pads, ratios).
-_KEPT_ELEMENTS = 1024
+_KEPT_ELEMENTS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,10 @@ def read_static_graph(graph: Path | str | bytes | onnx.ModelProto, batch: int) -
         if light.functions:
             light = inliner.inline_local_functions(light)
         inputs = _fix_batch(light.graph, batch)
-        light = shape_inference.infer_shapes(light, check_type=False, strict_mode=True, data_prop=True)
+        light = shape_inference.infer_shapes(light, strict_mode=True, data_prop=True)
+        # Inference gives up on some arithmetic of shapes, and then on all that comes after.
+        while _unknown(light.graph) and _fold_shape_arithmetic(light.graph):
+            light = shape_inference.infer_shapes(light, strict_mode=True, data_prop=True)
     # onnx raises its own errors, protobuf's and RuntimeError.
     except (ValueError, TypeError, RuntimeError, onnx.shape_inference.InferenceError) as error:
         if isinstance(error, ModelError | UsageError):
@@ -105,7 +108,7 @@ def read_static_graph(graph: Path | str | bytes | onnx.ModelProto, batch: int) -
 
 def _loaded(graph: Path | str | bytes | onnx.ModelProto) -> onnx.ModelProto:
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     if isinstance(graph, onnx.ModelProto):
         model = graph
@@ -135,7 +138,7 @@ def _load_small_external(graph: onnx.GraphProto, folder: Path) -> None:
     from onnx import external_data_helper
 
     for tensor in graph.initializer:
-        if external_data_helper.uses_external_data(tensor) and prod(tensor.dims) <= _KEPT_ELEMENTS:
+        if external_data_helper.uses_external_data(tensor) and _is_kept(tensor):
             try:
                 external_data_helper.load_external_data_for_tensor(tensor, str(folder))
             except Exception as error:
@@ -159,7 +162,7 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     light.graph.output.extend(model.graph.output)
     light.graph.value_info.extend(model.graph.value_info)
     for tensor in model.graph.initializer:
-        if prod(tensor.dims) <= _KEPT_ELEMENTS:
+        if _is_kept(tensor):
             light.graph.initializer.append(tensor)
         else:
             light.graph.initializer.add(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
@@ -202,8 +205,69 @@ def _fix_batch(graph: onnx.GraphProto, batch: int) -> dict[str, tuple[int, ...]]
     return sizes
 
 
+def _known_shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for value in [*graph.input, *graph.value_info, *graph.output]:
+        dims = value.type.tensor_type.shape.dim
+        if value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
+            shapes[value.name] = tuple(dim.dim_value for dim in dims)
+    return shapes
+
+
+def _unknown(graph: onnx.GraphProto) -> bool:
+    shapes = _known_shapes(graph)
+    return any(name not in shapes for node in graph.node for name in node.output if name)
+
+
+# None of these makes more elements than it is given, or than a node's attributes hold.
+_SHAPE_ARITHMETIC = frozenset(
+    {
+        *("Add", "Sub", "Mul", "Div", "Mod", "Neg", "Abs", "Min", "Max", "ReduceProd", "Equal", "Where"),
+        *("Constant", "Cast", "Identity", "Concat", "Gather", "Slice", "Squeeze", "Unsqueeze", "Reshape"),
+    }
+)
+
+
+def _fold_shape_arithmetic(graph: onnx.GraphProto) -> bool:
+    """Replace nodes that compute with whole numbers from known shapes by their values; False when there are none."""
+    import numpy as np
+    from onnx import numpy_helper
+    from onnx.reference import ReferenceEvaluator
+
+    shapes = _known_shapes(graph)
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if _is_kept(tensor)}
+    left: list[onnx.NodeProto] = []
+    folded: list[onnx.TensorProto] = []
+    for node in graph.node:
+        found: np.ndarray[Any, np.dtype[Any]] | None = None
+        if node.op_type == "Shape" and node.input[0] in shapes:
+            ends = {attribute.name: attribute.i for attribute in node.attribute}
+            found = np.array(shapes[node.input[0]][ends.get("start") : ends.get("end")], dtype=np.int64)
+        elif node.op_type == "Size" and node.input[0] in shapes:
+            found = np.array(prod(shapes[node.input[0]]), dtype=np.int64)
+        elif node.op_type == "Constant" and node.attribute[0].name == "value":
+            if _is_kept(node.attribute[0].t):
+                values[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+        elif f"{node.domain}{node.op_type}" in _SHAPE_ARITHMETIC and all(name in values for name in node.input if name):
+            feeds = {name: values[name] for name in node.input if name}
+            found = np.asarray(next(iter(ReferenceEvaluator(node).run(None, feeds))))
+        # Weights stay as they are stored.
+        if found is not None and found.dtype.kind in "biu":
+            values[node.output[0]] = found
+            folded.append(numpy_helper.from_array(found, node.output[0]))
+        else:
+            left.append(node)
+    del graph.node[:]
+    graph.node.extend(left)
+    graph.initializer.extend(folded)
+    return len(folded) > 0
+
+
+def _is_kept(tensor: onnx.TensorProto) -> bool:
+    return int(prod(tensor.dims)) <= _KEPT_ELEMENTS
+
+
 def _static(graph: onnx.GraphProto, inputs: dict[str, tuple[int, ...]]) -> StaticGraph:
-    import onnx
     from onnx import TensorProto, helper
 
     weight_types = {
@@ -213,7 +277,7 @@ def _static(graph: onnx.GraphProto, inputs: dict[str, tuple[int, ...]]) -> Stati
     }
     stored: dict[str, int] = {}
     weight_like: set[str] = set()
-    shapes = dict(inputs)
+    shapes = _known_shapes(graph)
 
     def store(name: str, tensor: onnx.TensorProto) -> None:
         stored[name] = prod(tensor.dims)
@@ -252,11 +316,6 @@ def _static(graph: onnx.GraphProto, inputs: dict[str, tuple[int, ...]]) -> Stati
                 },
             )
         )
-    for value in [*graph.value_info, *graph.output]:
-        if value.type.tensor_type.HasField("shape"):
-            dims = value.type.tensor_type.shape.dim
-            if all(dim.HasField("dim_value") for dim in dims):
-                shapes[value.name] = tuple(dim.dim_value for dim in dims)
     return StaticGraph(
         nodes=tuple(nodes),
         inputs=inputs,

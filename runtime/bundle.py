@@ -30,7 +30,15 @@ from .errors import (
 )
 from .manifest import FORMAT, SUPPORTED_REQUIREMENTS, Golden, Manifest, Member, Part
 
-__all__ = ["MANIFEST_NAME", "Bundle", "decode_view", "encode_view", "write_bundle"]
+__all__ = [
+    "MANIFEST_NAME",
+    "Bundle",
+    "decode_view",
+    "encode_view",
+    "listed_parts",
+    "refuse_existing",
+    "write_bundle",
+]
 
 MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 4 << 20
@@ -158,9 +166,8 @@ def write_bundle(path: Path, manifest: Manifest, parts: Mapping[str, bytes], *, 
         UsageError: the file exists and may not be replaced.
         RecordError: the manifest does not agree with the parts.
     """
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path}, which exists", expected="a new file", mend="give --overwrite, or another -o")
-    manifest = with_parts(manifest, parts)
+    refuse_existing(path, overwrite=overwrite)
+    manifest = msgspec.structs.replace(manifest, parts=listed_parts(parts))
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".partial")
     try:
@@ -176,13 +183,22 @@ def write_bundle(path: Path, manifest: Manifest, parts: Mapping[str, bytes], *, 
     return Bundle.open(path)
 
 
-def with_parts(manifest: Manifest, parts: Mapping[str, bytes]) -> Manifest:
-    """The manifest with the hashes and sizes of the parts that go with it."""
-    listed = {
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Raise `UsageError` where a file is in the way of an output and may not be replaced."""
+    if path.exists() and not (overwrite and path.is_file()):
+        raise UsageError(
+            f"{path}, which exists",
+            expected="a name that is free",
+            mend="give another -o" if path.is_dir() else "give --overwrite, or another -o",
+        )
+
+
+def listed_parts(parts: Mapping[str, bytes]) -> dict[str, Part]:
+    """The manifest's list of parts: hash and size of each."""
+    return {
         name: Part(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
         for name, data in sorted(parts.items())
     }
-    return msgspec.structs.replace(manifest, parts=listed)
 
 
 def encode_view(view: NDArray[np.uint8]) -> bytes:

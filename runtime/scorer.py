@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import resources
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from .manifest import Artefact, Manifest, Member
 from .preprocess import Preprocess
 from .views import cut_views
 
-__all__ = ["Score", "Scorer", "choose_artefact", "combine_raw", "load"]
+__all__ = ["Score", "Scorer", "choose_artefact", "combine_raw", "default_bundle", "load"]
 
 _AHEAD = 4
 """Photographs decoded ahead of the graph; bounds what is held in memory."""
@@ -246,7 +246,15 @@ def load(
         BundleError: the bundle must not be used.
         UsageError, MissingExtraError, EngineError: as `Scorer`.
     """
-    if path is not None:
-        return Scorer(Bundle.open(path), engine=engine, precision=precision, threads=threads)
-    with resources.as_file(resources.files(__package__) / "data" / "default.eiqa") as default:
-        return Scorer(Bundle.open(default), engine=engine, precision=precision, threads=threads)
+    bundle = default_bundle() if path is None else Bundle.open(path)
+    return Scorer(bundle, engine=engine, precision=precision, threads=threads)
+
+
+def default_bundle() -> Bundle:
+    """The bundle that ships in the package.
+
+    Raises:
+        BundleFormatError: this installation lacks it.
+    """
+    # The package is installed as files (a bundle is read by path and piece by piece), never run from an archive.
+    return Bundle.open(Path(__file__).parent / "data" / "default.eiqa")

@@ -1,4 +1,4 @@
-"""Make the default bundle: train its members by a recipe, then pack them. Run as ``python -m edgeiqa.tools.default_bundle``.
+"""Make the default bundle (``python -m edgeiqa.tools.default_bundle``): train its members by a recipe, then pack them.
 
 This is the replayable command behind ``runtime/data/default.eiqa``; its recipe is ``recipes/default.toml``.
 """

@@ -27,7 +27,7 @@ from .records import (
 from .systems import SYSTEMS, challenge_baseline, one_backbone, three_scale, three_view
 
 if TYPE_CHECKING:
-    from .network import QualityNet, build, output_names
+    from .network import QualityNet, build, for_export, output_names
     from .weights import FileWeights, HubWeights, LiteWeights, NoWeights, Weights
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "Weights",
     "build",
     "challenge_baseline",
+    "for_export",
     "one_backbone",
     "output_names",
     "three_scale",
@@ -62,6 +63,7 @@ __all__ = [
 _NEED_TORCH = {
     "QualityNet": "network",
     "build": "network",
+    "for_export": "network",
     "output_names": "network",
     "FileWeights": "weights",
     "HubWeights": "weights",

@@ -5,16 +5,24 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
+from timm.layers.std_conv import ScaledStdConv2d
 from torch import Tensor, nn
 
 from ...runtime.errors import ModelError
 from .records import Branch, Normalisation
 
-__all__ = ["Trunk", "backbone_normalisation", "create_backbone", "has_fixed_size"]
+__all__ = [
+    "Trunk",
+    "backbone_normalisation",
+    "create_backbone",
+    "fold_standardised",
+    "has_fixed_size",
+    "pretrained_cfg",
+]
 
 
 def _require_known(backbone: str) -> None:
@@ -28,7 +36,12 @@ def _require_known(backbone: str) -> None:
     )
 
 
-def _pretrained_cfg(backbone: str) -> Any:
+def pretrained_cfg(backbone: str) -> Any:
+    """Timm's ``PretrainedCfg`` of a backbone.
+
+    Raises:
+        ModelError: timm has no such backbone or tag.
+    """
     _require_known(backbone)
     try:
         return timm.get_pretrained_cfg(backbone)
@@ -47,7 +60,7 @@ def backbone_normalisation(backbone: str) -> Normalisation:
     Raises:
         ModelError: timm has no such backbone or tag.
     """
-    cfg = _pretrained_cfg(backbone)
+    cfg = pretrained_cfg(backbone)
     return Normalisation(mean=tuple(cfg.mean), std=tuple(cfg.std))
 
 
@@ -57,7 +70,7 @@ def has_fixed_size(backbone: str) -> bool:
     Raises:
         ModelError: timm has no such backbone or tag.
     """
-    return bool(_pretrained_cfg(backbone).fixed_input_size)
+    return bool(pretrained_cfg(backbone).fixed_input_size)
 
 
 def create_backbone(backbone: str, width: int, height: int, *, pretrained: bool) -> nn.Module:
@@ -72,13 +85,14 @@ def create_backbone(backbone: str, width: int, height: int, *, pretrained: bool)
     Raises:
         ModelError: timm has no such backbone, or it cannot take that size.
     """
-    cfg = _pretrained_cfg(backbone)
+    cfg = pretrained_cfg(backbone)
     options: dict[str, Any] = {}
     if cfg.fixed_input_size:
         options["img_size"] = (height, width)
         # Training crops a little off its images: plain vision transformers then resample their position embedding.
-        # At the stated size that is the identity and leaves no trace in the graph.
-        if timm.models.model_entrypoint(backbone.partition(".")[0]).__module__.endswith(".vision_transformer"):
+        # At the stated size that leaves no trace in the graph, but timm passes it over for squares only.
+        entry = timm.models.model_entrypoint(backbone.partition(".")[0])
+        if width == height and entry.__module__.endswith(".vision_transformer"):
             options["dynamic_img_size"] = True
     try:
         model: nn.Module = timm.create_model(backbone, pretrained=pretrained, num_classes=0, **options)
@@ -88,11 +102,69 @@ def create_backbone(backbone: str, width: int, height: int, *, pretrained: bool)
             expected=f"a size it can take; it was trained at {cfg.input_size[2]}x{cfg.input_size[1]}",
             mend="choose another size (a multiple of the patch) or another backbone",
         ) from error
-    # The fused kernel is opaque to fvcore, which then counts no attention, and gives the exporter a graph of its own.
-    for module in model.modules():
+    _make_plain(model)
+    return model
+
+
+class _Average(nn.Module):
+    """Average over the positions of ``[N, C, H, W]``: ``[N, C, 1, 1]``."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.mean((2, 3), keepdim=True)
+
+
+def _make_plain(model: nn.Module) -> None:
+    """Swap operations that count or export badly for equal ones, in place and without touching a weight."""
+    module: Any
+    for module in list(model.modules()):
+        # The fused kernel is opaque to fvcore, which then counts no attention.
         if hasattr(module, "fused_attn"):
             module.fused_attn = False
-    return model
+        for name, child in module.named_children():
+            # torch.export lowers it to strides, which ONNX can only say with Range and Gather.
+            if isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size in (1, (1, 1)):
+                setattr(module, name, _Average())
+
+
+def fold_standardised(model: nn.Module) -> None:
+    """Replace convolutions that standardise their weights at every call by plain ones, in place.
+
+    Only for a network that is trained: NF-Nets (A. Brock et al., "Characterizing signal propagation to close the
+    performance gap in unnormalized ResNets", 2021) subtract mean and divide by deviation of each filter, which in
+    a graph is arithmetic on constants that quantizers and some engines take for activations.
+    """
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, ScaledStdConv2d):
+                setattr(module, name, _plain_convolution(child))
+
+
+def _plain_convolution(standardised: ScaledStdConv2d) -> nn.Conv2d:
+    out = standardised.out_channels
+    with torch.no_grad():
+        weight = nn.functional.batch_norm(
+            standardised.weight.reshape(1, out, -1),
+            None,
+            None,
+            weight=(standardised.gain * standardised.scale).view(-1),
+            training=True,
+            momentum=0.0,
+            eps=standardised.eps,
+        ).reshape_as(standardised.weight)
+    plain = nn.Conv2d(
+        standardised.in_channels,
+        out,
+        cast("tuple[int, int]", standardised.kernel_size),
+        stride=cast("tuple[int, int]", standardised.stride),
+        padding=cast("tuple[int, int]", standardised.padding),
+        dilation=cast("tuple[int, int]", standardised.dilation),
+        groups=standardised.groups,
+        bias=standardised.bias is not None,
+    )
+    plain.weight = nn.Parameter(weight)
+    if standardised.bias is not None:
+        plain.bias = standardised.bias
+    return plain.train(standardised.training)
 
 
 class Trunk(nn.Module):

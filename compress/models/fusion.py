@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from timm.layers import Attention as SelfAttention
+from timm.layers.attention import Attention as SelfAttention
 from torch import Tensor, nn
 
 from ...runtime.errors import ModelError
@@ -23,8 +25,8 @@ __all__ = [
 class FusionBlock(nn.Module):
     """Base of the fusions: ``forward(vectors)`` -> ``[N, width]``.
 
-    Its input is a list of V tensors float ``[N, T_v, C_v]``: a tensor for each view of each branch, a vector for each of
-    the T_v images of that view.
+    Its input is a list of V tensors, one for each view of each branch: float ``[N, C_v]``, or ``[N, T_v, C_v]`` for a
+    view of T_v > 1 images.
 
     Attributes:
         width: length of the fused vector.
@@ -36,8 +38,8 @@ class FusionBlock(nn.Module):
 
 
 def images_averaged(vectors: Tensor) -> Tensor:
-    """The mean over the images of a view: ``[N, T, C]`` -> ``[N, C]``; for T = 1 without a node of arithmetic."""
-    return vectors.squeeze(1) if vectors.shape[1] == 1 else vectors.mean(1)
+    """The mean over the images of a view: ``[N, T, C]`` -> ``[N, C]``; ``[N, C]`` stays as it is."""
+    return vectors.mean(1) if vectors.ndim == 3 else vectors
 
 
 def _each_averaged(vectors: list[Tensor]) -> list[Tensor]:
@@ -48,7 +50,7 @@ class MeanFusion(FusionBlock):
     """`records.Mean`."""
 
     def forward(self, vectors: list[Tensor]) -> Tensor:
-        """V of ``[N, T_v, C]`` -> ``[N, C]``."""
+        """V of ``[N, C]`` or ``[N, T_v, C]`` -> ``[N, C]``."""
         return torch.stack(_each_averaged(vectors), 1).mean(1)
 
 
@@ -56,7 +58,7 @@ class ConcatFusion(FusionBlock):
     """`records.Concat`."""
 
     def forward(self, vectors: list[Tensor]) -> Tensor:
-        """V of ``[N, T_v, C_v]`` -> ``[N, sum of C_v]``."""
+        """V of ``[N, C_v]`` or ``[N, T_v, C_v]`` -> ``[N, sum of C_v]``."""
         return torch.cat(_each_averaged(vectors), 1)
 
 
@@ -71,7 +73,7 @@ class GatedFusion(FusionBlock):
         nn.init.zeros_(self.gate.bias)
 
     def forward(self, vectors: list[Tensor]) -> Tensor:
-        """V of ``[N, T_v, C]`` -> ``[N, C]``."""
+        """V of ``[N, C]`` or ``[N, T_v, C]`` -> ``[N, C]``."""
         stacked = torch.stack(_each_averaged(vectors), 1)
         weights = self.gate(self.norm(stacked)).softmax(1)
         fused: Tensor = (weights * stacked).sum(1)
@@ -84,12 +86,14 @@ class AttentionFusion(FusionBlock):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__(width)
         self.norm = nn.LayerNorm(width)
-        self.attention = SelfAttention(width, num_heads=heads, qkv_bias=True)
-        self.attention.fused_attn = False
+        attention: Any = SelfAttention(width, num_heads=heads, qkv_bias=True)
+        # The fused kernel is opaque to fvcore.
+        attention.fused_attn = False
+        self.attention = attention
 
     def forward(self, vectors: list[Tensor]) -> Tensor:
-        """V of ``[N, T_v, C]`` -> ``[N, C]``."""
-        tokens = torch.cat(vectors, 1)
+        """V of ``[N, C]`` or ``[N, T_v, C]`` -> ``[N, C]``."""
+        tokens = torch.cat([vector if vector.ndim == 3 else vector.unsqueeze(1) for vector in vectors], 1)
         attended: Tensor = tokens + self.attention(self.norm(tokens))
         return attended.mean(1)
 

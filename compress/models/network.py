@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ...runtime.errors import ModelError
-from .backbones import Trunk, has_fixed_size
+from .backbones import Trunk, fold_standardised, has_fixed_size
 from .fusion import build_fusion, images_averaged
 from .heads import build_head
 from .records import Branch, Normalisation, System
 from .weights import NoWeights, Weights, load_backbone
 
-__all__ = ["QualityNet", "build", "output_names"]
+__all__ = ["QualityNet", "build", "for_export", "output_names"]
 
 
 def output_names(system: System) -> tuple[str, ...]:
@@ -31,10 +32,9 @@ def output_names(system: System) -> tuple[str, ...]:
 
 
 class _Normalise(nn.Module):
-    """uint8 NHWC ``[M, H, W, 3]`` to normalised float ``[M, 3, H, W]``.
+    """Pixel values float NHWC ``[M, H, W, 3]``, 0 to 255, to normalised ``[M, 3, H, W]``.
 
-    The cast comes first: TensorRT takes uint8 nowhere else. Scale, mean and std are one multiplication and one
-    addition.
+    Scale, mean and std are one multiplication and one addition.
     """
 
     scale: Tensor
@@ -49,7 +49,7 @@ class _Normalise(nn.Module):
         self.register_buffer("shift", (-mean / std).float(), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return (pixels.float() * self.scale + self.shift).permute(0, 3, 1, 2)
+        return (pixels * self.scale + self.shift).permute(0, 3, 1, 2)
 
 
 class QualityNet(nn.Module):
@@ -82,7 +82,9 @@ class QualityNet(nn.Module):
 
     def forward(self, *views: Tensor) -> dict[str, Tensor]:
         """See the class."""
-        by_name = dict(zip((view.name for view in self.system.preprocess.views), views, strict=True))
+        # The cast comes first: TensorRT takes uint8 nowhere else.
+        floats = [view.float() for view in views]
+        by_name = dict(zip((view.name for view in self.system.preprocess.views), floats, strict=True))
         vectors: list[Tensor] = []
         features: list[Tensor] = []
         for branch, normalise, trunk in zip(self.system.branches, self.normalise, self.trunks, strict=True):
@@ -106,13 +108,22 @@ class QualityNet(nn.Module):
             self.head.output.bias.fill_(value)
 
 
+def for_export(net: QualityNet) -> QualityNet:
+    """A copy of a trained network for conversion: the same scores from a plainer graph.
+
+    Standardised weights are folded (see `backbones.fold_standardised`); it is in evaluation mode.
+    """
+    plain = copy.deepcopy(net).eval()
+    for trunk in plain.trunks:
+        fold_standardised(trunk)
+    return plain
+
+
 def _see(normalise: nn.Module, trunk: nn.Module, view: Tensor) -> list[Tensor]:
-    """The vectors and the stages of a view's images: each ``[N, T, C]``."""
+    """The vectors and the stages of a view: each ``[N, C]``, or ``[N, T, C]`` for a view of several images."""
     several = view.ndim == 5
     vectors, stages = trunk(normalise(view.flatten(0, 1) if several else view))
-    if several:
-        return [feature.unflatten(0, (-1, view.shape[1])) for feature in (vectors, *stages)]
-    return [feature.unsqueeze(1) for feature in (vectors, *stages)]
+    return [feature.unflatten(0, (-1, view.shape[1])) if several else feature for feature in (vectors, *stages)]
 
 
 def _side_by_side(vectors: list[Tensor]) -> Tensor:
@@ -150,9 +161,11 @@ def build(system: System, *, weights: Weights, seed: int = 0) -> QualityNet:
             cannot be had or do not fit.
     """
     trunks: list[Trunk] = []
-    for branch in system.branches:
+    for index, branch in enumerate(system.branches):
         width, height = _view_size(system, branch)
-        model = load_backbone(branch, width, height, weights)
+        # Branches of one backbone must differ, or a graph that mixes them up would still give the right score.
+        source = NoWeights(seed=(weights.seed + index) % 2**32) if isinstance(weights, NoWeights) else weights
+        model = load_backbone(branch, width, height, source)
         trunks.append(Trunk(model, branch, width, height))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

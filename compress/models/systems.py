@@ -66,6 +66,9 @@ def three_view() -> System:
 
     The whole photograph at 480x480 (aesthetics), 15x15 fragments of 32 pixels (technical distortions) and the
     central 480x480 at native scale (salient content); three vectors of 768 side by side; MLP 2304 -> 128 -> 1.
+    The entry ran torchvision's Swin-T. Timm's has the same layers and counts, but where the window of 7 does not
+    divide a feature map it rolls before it pads, so that the same weights score a little differently here.
+
     W. Sun et al., "Assessing UHD image quality from aesthetics, distortions, and saliency", 2024 (arXiv 2409.00749).
     """
     views = (

@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ...runtime.errors import MissingExtraError, ModelError
-from .backbones import create_backbone
+from ...runtime.errors import MissingExtraError, ModelError, RecordError
+from .backbones import create_backbone, pretrained_cfg
 from .records import HALF, Branch
 
 __all__ = ["FileWeights", "HubWeights", "LiteWeights", "NoWeights", "Weights", "load_backbone"]
@@ -54,10 +54,14 @@ class NoWeights(msgspec.Struct, frozen=True, tag="none", kw_only=True, forbid_un
     """Random weights.
 
     Attributes:
-        seed: of them, in [0, 2**63).
+        seed: of them, in [0, 2**32); the branch of index i takes ``seed + i``.
     """
 
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise RecordError(f"a seed of {self.seed}", expected="a seed in [0, 2**32)", mend="correct the seed")
 
 
 Weights = HubWeights | FileWeights | LiteWeights | NoWeights
@@ -102,21 +106,22 @@ def _random(backbone: str, width: int, height: int, seed: int) -> nn.Module:
 
 
 def _from_hub(backbone: str, width: int, height: int) -> nn.Module:
-    _random(backbone, width, height, 0)
+    cfg = pretrained_cfg(backbone)
+    if not cfg.has_weights:
+        known = timm.list_pretrained(backbone.partition(".")[0])
+        raise ModelError(
+            f"no weights for {backbone}: timm {timm.__version__} has none",
+            expected=f"a backbone with weights on the hub; of this one timm has {known}",
+            mend=_WAYS_OUT,
+        )
     try:
         return create_backbone(backbone, width, height, pretrained=True)
     except OSError as error:
-        # huggingface_hub's and requests' network errors are all OSErrors.
-        cfg = timm.get_pretrained_cfg(backbone)
+        # All network errors of huggingface_hub and urllib are OSErrors.
+        tried = f"this machine's cache and {cfg.hf_hub_id or cfg.url} on the hub"
         raise ModelError(
-            f"no weights for {backbone}: tried this machine's cache and {cfg.hf_hub_id or cfg.url} on the hub ({error})",
+            f"no weights for {backbone}: tried {tried} ({error})",
             expected="a network, or weights from elsewhere",
-            mend=_WAYS_OUT,
-        ) from error
-    except RuntimeError as error:
-        raise ModelError(
-            f"no weights for {backbone}: {error}",
-            expected=f"a backbone with weights on the hub; timm has {timm.list_pretrained(backbone.partition('.')[0])}",
             mend=_WAYS_OUT,
         ) from error
 
@@ -190,46 +195,57 @@ def _classifiers(model: nn.Module) -> tuple[str, ...]:
 
 def _translated(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Names and shapes of timm's model for those of the file."""
-    family = type(model).__name__
-    if family == "MobileNetV3" and "features.0.0.weight" in state:
-        return _mobilenetv3_of_torchvision(state, model)
-    if family == "ConvNeXt" and "features.0.0.weight" in state:
-        state = _renamed(state, _CONVNEXT)
-        state = {key: value.flatten() if key.endswith(".gamma") else value for key, value in state.items()}
-    if family == "SwinTransformer" and "features.0.0.weight" in state:
-        state = _renamed(state, _SWIN)
+    cfg: Any = model.pretrained_cfg
+    if "features.0.0.weight" in state:
+        # The models of TensorFlow's origin pad otherwise than torchvision's.
+        if type(model).__name__ == "MobileNetV3" and not cfg["architecture"].startswith("tf_"):
+            return _mobilenetv3_of_torchvision(state, model)
+        if type(model).__name__ == "ConvNeXt":
+            state = _renamed(state, _CONVNEXT)
+            state = {key: value.flatten() if key.endswith(".gamma") else value for key, value in state.items()}
+        if type(model).__name__ == "SwinTransformer":
+            state = _renamed(state, _SWIN)
     # Timm's own translation: older names, and position embeddings resampled to the model's size.
     translate = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    translated: dict[str, Tensor] = translate(state, model) if translate else state
+    try:
+        translated: dict[str, Tensor] = translate(state, model) if translate else state
+    except (AssertionError, AttributeError, KeyError, IndexError, RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"weights that timm cannot translate for {cfg['architecture']}: {error}",
+            expected="weights of this very backbone under timm's or torchvision's names",
+            mend="name the backbone that the file belongs to, or give another file",
+        ) from error
     dropped = tuple(f"{name}." for name in _classifiers(model))
     return {key: value for key, value in translated.items() if not key.startswith(dropped)}
 
 
-# Torchvision counts stem, stages and downsamplings through one sequence: stage s is 2s + 1, what goes before it 2s.
+# Torchvision counts stages and what goes before each through one sequence: stage s is 2s + 1, its downsampling 2s.
+_STAGES = tuple((rf"^features\.{2 * s + 1}\.", f"stages.{s}.blocks.") for s in range(4)) + tuple(
+    (rf"^features\.{2 * s}\.", f"stages.{s}.downsample.") for s in range(1, 4)
+)
 _CONVNEXT = (
-    (r"features\.0\.", lambda found: "stem."),
-    (r"features\.([246])\.", lambda found: f"stages.{int(found[1]) // 2}.downsample."),
-    (r"features\.([1357])\.(\d+)\.", lambda found: f"stages.{int(found[1]) // 2}.blocks.{found[2]}."),
-    (r"\.block\.0\.", lambda found: ".conv_dw."),
-    (r"\.block\.2\.", lambda found: ".norm."),
-    (r"\.block\.3\.", lambda found: ".mlp.fc1."),
-    (r"\.block\.5\.", lambda found: ".mlp.fc2."),
-    (r"\.layer_scale$", lambda found: ".gamma"),
-    (r"^classifier\.0\.", lambda found: "head.norm."),
-    (r"^classifier\.2\.", lambda found: "head.fc."),
+    (r"^features\.0\.", "stem."),
+    *_STAGES,
+    (r"\.block\.0\.", ".conv_dw."),
+    (r"\.block\.2\.", ".norm."),
+    (r"\.block\.3\.", ".mlp.fc1."),
+    (r"\.block\.5\.", ".mlp.fc2."),
+    (r"\.layer_scale$", ".gamma"),
+    (r"^classifier\.0\.", "head.norm."),
+    (r"^classifier\.2\.", "head.fc."),
 )
 _SWIN = (
-    (r"features\.0\.0\.", lambda found: "patch_embed.proj."),
-    (r"features\.0\.2\.", lambda found: "patch_embed.norm."),
-    (r"features\.([246])\.", lambda found: f"layers.{int(found[1]) // 2}.downsample."),
-    (r"features\.([1357])\.(\d+)\.", lambda found: f"layers.{int(found[1]) // 2}.blocks.{found[2]}."),
-    (r"\.mlp\.0\.", lambda found: ".mlp.fc1."),
-    (r"\.mlp\.3\.", lambda found: ".mlp.fc2."),
-    (r"^head\.", lambda found: "head.fc."),
+    (r"^features\.0\.0\.", "patch_embed.proj."),
+    (r"^features\.0\.2\.", "patch_embed.norm."),
+    *_STAGES,
+    (r"^stages\.", "layers."),
+    (r"\.mlp\.0\.", ".mlp.fc1."),
+    (r"\.mlp\.3\.", ".mlp.fc2."),
+    (r"^head\.", "head.fc."),
 )
 
 
-def _renamed(state: dict[str, Tensor], rules: Any) -> dict[str, Tensor]:
+def _renamed(state: dict[str, Tensor], rules: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
     renamed = {}
     for key, value in state.items():
         for pattern, replacement in rules:
@@ -241,15 +257,15 @@ def _renamed(state: dict[str, Tensor], rules: Any) -> dict[str, Tensor]:
 def _mobilenetv3_of_torchvision(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Torchvision's layers are timm's in the same order; only the last convolution is a linear layer there."""
     kept = {key: value for key, value in state.items() if not key.startswith("classifier.3.")}
-    for key in ("classifier.0.weight",):
-        if key in kept:
-            kept[key] = kept[key][:, :, None, None]
+    if "classifier.0.weight" in kept:
+        kept["classifier.0.weight"] = kept["classifier.0.weight"][:, :, None, None]
     by_position = _by_position(kept, model, f"torchvision weights for {type(model).__name__}")
     # Torchvision divides by sqrt(var + .001), timm's mobilenetv3_large_100 by sqrt(var + its own eps): the difference
     # moved into the variance gives the same network.
     for name, module in model.named_modules():
-        if isinstance(module, nn.BatchNorm2d):
-            by_position[f"{name}.running_var"] = by_position[f"{name}.running_var"] + (1e-3 - module.eps)
+        key = f"{name}.running_var"
+        if isinstance(module, nn.BatchNorm2d) and key in by_position:
+            by_position[key] = by_position[key] + (1e-3 - module.eps)
     return by_position
 
 

@@ -1,0 +1,424 @@
+"""Packing: members, their graphs and the golden answers become a manifest and parts, gated before they are written."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ..profiles.parity import ParityReport, check_parity, hash_photos
+from ..runtime.bundle import Bundle, encode_view, listed_parts, refuse_existing, write_bundle
+from ..runtime.decode import open_photo
+from ..runtime.engines.engine import GraphEngine, available_threads, open_engine
+from ..runtime.errors import ExportError, GateError
+from ..runtime.manifest import (
+    FORMAT,
+    Artefact,
+    Combine,
+    Engine,
+    GateRecord,
+    Golden,
+    Manifest,
+    Member,
+    Precision,
+    Provenance,
+    ScoreScale,
+    StoredAs,
+    Target,
+)
+from ..runtime.preprocess import Preprocess
+from ..runtime.score_map import ScoreMap
+from ..runtime.scorer import Scorer, combine_raw
+from ..runtime.views import cut_views
+
+__all__ = [
+    "GOLDEN_TOLERANCE",
+    "PARITY_TOLERANCE",
+    "TARGET_ENGINE",
+    "Graph",
+    "PackedMember",
+    "Packing",
+    "ParityTolerance",
+    "Photograph",
+    "Reference",
+    "gate_parity",
+    "golden_photographs",
+    "pack",
+    "refit",
+    "write_gated",
+]
+
+GOLDEN_TOLERANCE: dict[Precision, float] = {"fp32": 0.05, "fp16": 0.5, "bf16": 1.0, "int8": 1.0}
+"""Score points of a hundred by which a golden answer may differ on another machine."""
+
+TARGET_ENGINE: dict[Target, Engine] = {"onnx": "onnxruntime", "openvino": "openvino"}
+_SUFFIXES: dict[Target, tuple[str, ...]] = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}
+
+Views = Mapping[str, NDArray[np.uint8]]
+Reference = Callable[[str, Views], float]
+"""Raw score of one member (by name) for one photograph's views, from the network before export."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParityTolerance:
+    """Largest differences that the parity gate lets pass.
+
+    Attributes:
+        score_points: of a combined score.
+        raw_relative: of a raw score, as a share of the largest raw score or of 1, whichever is more.
+    """
+
+    score_points: float
+    raw_relative: float
+
+
+PARITY_TOLERANCE: dict[StoredAs, ParityTolerance] = {
+    "fp32": ParityTolerance(score_points=0.05, raw_relative=1e-4),
+    "fp16": ParityTolerance(score_points=0.25, raw_relative=5e-3),
+}
+"""By how the weights are stored: FP16 rounds each to 11 bits, which moves scores although the arithmetic is FP32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Photograph:
+    """A photograph by name and content."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """One exported graph of a member.
+
+    Attributes:
+        target: its form.
+        precision: of its arithmetic.
+        stored_as: of its weights.
+        files: content of its parts, in the order of `Artefact.files`.
+        outputs: names, ``score`` first.
+        macs: strict multiply-adds of one photograph.
+        parameters: of the graph.
+    """
+
+    target: Target
+    precision: Precision
+    stored_as: StoredAs
+    files: tuple[bytes, ...]
+    outputs: tuple[str, ...]
+    macs: int | None = None
+    parameters: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PackedMember:
+    """One member with its graphs."""
+
+    name: str
+    preprocess: Preprocess
+    score_map: ScoreMap
+    graphs: tuple[Graph, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """A bundle that is not a file yet."""
+
+    manifest: Manifest
+    parts: dict[str, bytes]
+
+
+def golden_photographs() -> tuple[Photograph, ...]:
+    """The two photographs that are packed unless the caller gives others."""
+    folder = resources.files(__package__) / "golden"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".jpg"))
+    return tuple(Photograph(Path(name).stem, (folder / name).read_bytes()) for name in names)
+
+
+def pack(
+    name: str,
+    members: Sequence[PackedMember],
+    *,
+    combine: Combine,
+    scale: ScoreScale,
+    golden: Sequence[Photograph],
+    provenance: Provenance,
+    card: str = "",
+) -> Packing:
+    """Lay out a bundle: cut the golden views, run every graph on them in its own engine, list the parts.
+
+    The first graph of the first member names the bundle's engine and precision.
+
+    Args:
+        name: of the bundle.
+        members: with their graphs; all with the same targets and precisions, in the same order.
+        combine: of the mapped scores.
+        scale: the outer scale.
+        golden: photographs to pack with their answers; at least one.
+        provenance: for people.
+        card: the model card, Markdown; it becomes ``card.md``.
+
+    Raises:
+        ExportError: members without graphs or with different ones, or no golden photograph.
+        EngineError: an engine refuses its graph.
+        PhotoError: a golden photograph cannot be read.
+    """
+    kinds = [[(graph.target, graph.precision) for graph in member.graphs] for member in members]
+    if not members or not golden or not kinds[0] or any(kind != kinds[0] for kind in kinds):
+        raise ExportError(
+            f"{len(golden)} golden photographs and members with graphs {kinds}",
+            expected="golden photographs, and members that all have the same targets and precisions",
+            mend="export every member to each target and precision",
+        )
+    parts: dict[str, bytes] = {"card.md": card.encode()} if card else {}
+    views: dict[str, list[dict[str, NDArray[np.uint8]]]] = {member.name: [] for member in members}
+    photos: list[Golden] = []
+    for photo in golden:
+        source = f"golden/{photo.name}.jpg"
+        parts[source] = photo.data
+        owners: dict[Preprocess, str] = {}
+        named: dict[str, dict[str, str]] = {}
+        for member in members:
+            cut = cut_views(open_photo(photo.data, member.preprocess).image, member.preprocess)
+            views[member.name].append(cut)
+            owner = owners.setdefault(member.preprocess, member.name)
+            named[member.name] = {view: f"golden/{photo.name}.{owner}.{view}.png" for view in cut}
+            if owner == member.name:
+                parts.update({named[owner][view]: encode_view(pixels) for view, pixels in cut.items()})
+        photos.append(Golden(name=photo.name, source=source, views=named, score=scale.low))
+    packed = []
+    for member in members:
+        artefacts = []
+        for graph in member.graphs:
+            stem = f"graphs/{member.name}.{graph.target}.{graph.precision}"
+            files = tuple(stem + suffix for suffix in _SUFFIXES[graph.target])
+            parts.update(dict(zip(files, graph.files, strict=True)))
+            artefacts.append(_answered(member, graph, files, views[member.name]))
+        packed.append(Member(name=member.name, preprocess=member.preprocess, artefacts=tuple(artefacts)))
+    first = members[0].graphs[0]
+    manifest = Manifest(
+        format=FORMAT,
+        name=name,
+        engine=TARGET_ENGINE[first.target],
+        precision=first.precision,
+        members=tuple(packed),
+        combine=combine,
+        scale=scale,
+        golden=tuple(photos),
+        provenance=provenance,
+        parts=listed_parts(parts),
+    )
+    return Packing(_with_golden_scores(manifest), parts)
+
+
+def _answered(
+    member: PackedMember, graph: Graph, files: tuple[str, ...], views: Sequence[Mapping[str, NDArray[np.uint8]]]
+) -> Artefact:
+    """The graph's artefact, with its own answers to the golden views."""
+    artefact = Artefact(
+        target=graph.target,
+        precision=graph.precision,
+        stored_as=graph.stored_as,
+        files=files,
+        outputs=graph.outputs,
+        score_map=member.score_map,
+        golden_raw=(),
+        golden_tolerance=GOLDEN_TOLERANCE[graph.precision] * (member.score_map.high - member.score_map.low) / 100,
+        macs=graph.macs,
+        parameters=graph.parameters,
+    )
+    engine: GraphEngine = open_engine(
+        TARGET_ENGINE[graph.target],
+        artefact,
+        graph.files,
+        inputs=member.preprocess.shapes,
+        threads=available_threads(),
+    )
+    return msgspec.structs.replace(artefact, golden_raw=tuple(float(engine.run(cut)["score"]) for cut in views))
+
+
+def _with_golden_scores(manifest: Manifest) -> Manifest:
+    artefacts = {member.name: member.artefacts[0] for member in manifest.members}
+    golden = tuple(
+        msgspec.structs.replace(
+            photo,
+            score=combine_raw(manifest, artefacts, {name: a.golden_raw[index] for name, a in artefacts.items()})[0],
+        )
+        for index, photo in enumerate(manifest.golden)
+    )
+    return msgspec.structs.replace(manifest, golden=golden)
+
+
+def gate_parity(
+    bundle: Bundle,
+    reference: Reference,
+    photos: Sequence[Photograph],
+    *,
+    engine: str,
+    precision: str,
+    tolerance: ParityTolerance,
+) -> tuple[ParityReport, ParityReport]:
+    """The parity gate: photographs through the runtime's own path, file in and score out, against the network.
+
+    Both sides cut the views by the one implementation of preprocessing; the network's raw scores go through the same
+    score maps. Raw scores are compared too: a map that flattens or clips would hide their difference.
+
+    Args:
+        bundle: with the graphs to judge.
+        reference: the network before export.
+        photos: at least one.
+        engine: to judge.
+        precision: likewise.
+        tolerance: largest differences that pass.
+
+    Returns:
+        The report on combined scores, in score points, and the one on every member's raw scores.
+    """
+    scorer = Scorer(bundle, engine=engine, precision=precision)
+    scores: tuple[list[float], list[float]] = ([], [])
+    raws: tuple[list[float], list[float]] = ([], [])
+    raw_names: list[str] = []
+    for photo in photos:
+        expected = {
+            member.name: reference(
+                member.name, cut_views(open_photo(photo.data, member.preprocess).image, member.preprocess)
+            )
+            for member in bundle.manifest.members
+        }
+        got = scorer.raw(photo.data)
+        raws[0].extend(expected.values())
+        raws[1].extend(got[name] for name in expected)
+        raw_names += [f"{photo.name}: {name}" for name in expected]
+        scores[0].append(scorer.combine(expected)[0])
+        scores[1].append(scorer.combine(got)[0])
+    images_sha256 = hash_photos(photo.data for photo in photos)
+    return (
+        check_parity(
+            *scores,
+            [photo.name for photo in photos],
+            tolerance.score_points,
+            engine=engine,
+            precision=precision,
+            images_sha256=images_sha256,
+        ),
+        check_parity(
+            *raws,
+            raw_names,
+            tolerance.raw_relative * max(1.0, *(abs(raw) for raw in raws[0])),
+            engine=engine,
+            precision=precision,
+            images_sha256=images_sha256,
+            unit="raw",
+        ),
+    )
+
+
+def write_gated(
+    path: Path,
+    packing: Packing,
+    reference: Reference,
+    photos: Sequence[Photograph],
+    *,
+    tolerance: ParityTolerance,
+    overwrite: bool = False,
+) -> tuple[Bundle, tuple[ParityReport, ...]]:
+    """Gate every artefact of a packing in its own engine, then write the bundle with the gates' reports in it.
+
+    Returns:
+        The bundle, and for each artefact of a member its report on scores and its report on raw scores.
+
+    Raises:
+        GateError: an artefact is further from the network than the tolerance; nothing is written.
+        UsageError: the file exists and may not be replaced.
+    """
+    refuse_existing(path, overwrite=overwrite)
+    manifest = packing.manifest
+    gates: list[tuple[ParityReport, ParityReport]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        ungated = write_bundle(Path(folder) / "ungated.eiqa", manifest, packing.parts)
+        for kind in manifest.members[0].artefacts:
+            reports = gate_parity(
+                ungated,
+                reference,
+                photos,
+                engine=TARGET_ENGINE[kind.target],
+                precision=kind.precision,
+                tolerance=tolerance,
+            )
+            for report in reports:
+                if not report.passed:
+                    raise GateError(
+                        f"{kind.target} {kind.precision}: {report.unit} {report.max_abs_difference} from the network "
+                        f"on {report.worst_photo}",
+                        expected=f"a difference of at most {report.tolerance:g}",
+                        mend="give a wider --tolerance if that is good enough, else report the network with the "
+                        "versions of torch and onnxscript; nothing was written",
+                    )
+            gates.append(reports)
+    records = [
+        tuple(GateRecord(kind="parity", passed=report.passed, report=msgspec.to_builtins(report)) for report in reports)
+        for reports in gates
+    ]
+    members = tuple(
+        msgspec.structs.replace(
+            member,
+            artefacts=tuple(
+                msgspec.structs.replace(artefact, gates=(*artefact.gates, *judged))
+                for artefact, judged in zip(member.artefacts, records, strict=True)
+            ),
+        )
+        for member in manifest.members
+    )
+    gated = msgspec.structs.replace(manifest, members=members)
+    bundle = write_bundle(path, gated, packing.parts, overwrite=overwrite)
+    return bundle, tuple(report for reports in gates for report in reports)
+
+
+def refit(
+    path: Path,
+    bundle: Bundle,
+    maps: Mapping[tuple[Target, Precision, str], ScoreMap],
+    *,
+    low: float,
+    high: float,
+    overwrite: bool = False,
+) -> Bundle:
+    """A bundle with other score maps and another scale; its graphs, golden views and raw answers stay.
+
+    Args:
+        path: of the bundle to write.
+        bundle: to start from.
+        maps: by (target, precision, member).
+        low: of the new scale.
+        high: likewise.
+        overwrite: replace a file that is there.
+
+    Raises:
+        UsageError: the file exists and may not be replaced.
+    """
+    manifest = bundle.manifest
+    widening = (high - low) / (manifest.scale.high - manifest.scale.low)
+    members = tuple(
+        msgspec.structs.replace(
+            member,
+            artefacts=tuple(
+                msgspec.structs.replace(
+                    artefact,
+                    score_map=maps[artefact.target, artefact.precision, member.name],
+                    golden_tolerance=artefact.golden_tolerance * widening,
+                )
+                for artefact in member.artefacts
+            ),
+        )
+        for member in manifest.members
+    )
+    scale = msgspec.structs.replace(manifest.scale, low=low, high=high)
+    mapped = msgspec.structs.replace(manifest, members=members, scale=scale)
+    parts = {name: bundle.read(name) for name in manifest.parts}
+    return write_bundle(path, _with_golden_scores(mapped), parts, overwrite=overwrite)

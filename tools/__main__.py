@@ -1,0 +1,5 @@
+"""``python -m edgeiqa.tools`` is the ``edgeiqa`` command."""
+
+from .command import main
+
+main()

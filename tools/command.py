@@ -1,0 +1,70 @@
+"""The ``edgeiqa`` command: finds a verb's file in a table and loads it only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from ..runtime.errors import EdgeIQAError
+from ..runtime.version import __version__
+
+__all__ = ["VERBS", "cli", "main"]
+
+# verb: (module of this folder, what --help says of it)
+VERBS: dict[str, tuple[str, str]] = {
+    "score": ("verb_score", "Score photographs."),
+    "evaluate": ("verb_evaluate", "Judge bundles against human scores."),
+    "verify": ("verb_verify", "Replay a bundle's golden answers on this machine."),
+    "info": ("verb_info", "Show what a bundle holds."),
+    "unpack": ("verb_unpack", "Write a bundle's graphs and manifest into a folder, for C++ or Kotlin."),
+    "profile": ("verb_profile", "Measure cost, latency and memory on this machine."),
+    "export": ("verb_export", "Make a bundle from trained networks, gated by parity with torch."),
+    "calibrate": ("verb_calibrate", "Fit a bundle's score maps to your own scale."),
+    "doctor": ("verb_doctor", "Say which engines, extras and CPU features this machine has."),
+}
+
+
+class _Verbs(click.Group):
+    """Lists verbs from the table, and imports the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f".{VERBS[cmd_name][0]}", __package__)
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, about) for name, (_, about) in VERBS.items()])
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]}, subcommand_metavar="VERB [ARGS]...")
+@click.version_option(__version__, prog_name="edgeiqa")
+def cli() -> None:
+    """No-reference image quality: from teachers to one small verified file that scores photographs on the device.
+
+    Results go to stdout, talk to stderr. Exit status: 0 done; 1 an honest no (a gate failed, a budget broken, a
+    photograph unreadable); 2 the call cannot run.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command and exit with its status."""
+    try:
+        status = cli.main(arguments, prog_name="edgeiqa", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        status = 130
+    except EdgeIQAError as error:
+        click.echo(f"error: {error.got}\n  expected: {error.expected}\n  to mend:  {error.mend}", err=True)
+        status = error.exit_code
+    sys.exit(status if isinstance(status, int) else 0)

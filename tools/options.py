@@ -1,0 +1,102 @@
+"""Options that several verbs share, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from ..runtime.errors import UsageError
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "PathArgument",
+    "dataset_options",
+    "engine_options",
+    "find_photographs",
+    "json_option",
+    "parse_size",
+]
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".jp2", ".avif", ".mpo"}
+)
+"""What a folder is searched for; a file that is named itself is tried whatever its suffix."""
+
+PathArgument = click.Path(path_type=Path)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+
+
+def engine_options(function: Function) -> Function:
+    """``--engine``, ``--precision`` and ``--threads``: the only ways to leave what the bundle names."""
+    for option in (
+        click.option("--threads", type=click.IntRange(min=1), help="Threads of the engine. [default: all processors]"),
+        click.option(
+            "--precision", type=click.Choice(["fp32", "fp16", "bf16", "int8"]), help="Another than the bundle's."
+        ),
+        click.option("--engine", type=click.Choice(["onnxruntime", "openvino"]), help="Another than the bundle's."),
+    ):
+        function = option(function)
+    return function
+
+
+def dataset_options(function: Function) -> Function:
+    """``--data``, ``--images``, ``--split`` and ``--score-range``: photographs with human scores."""
+    for option in (
+        click.option(
+            "--score-range",
+            type=(float, float),
+            default=(0.0, 100.0),
+            show_default=True,
+            metavar="LOW HIGH",
+            help="Of the MOS column.",
+        ),
+        click.option("--split", help="Only the rows whose split is this."),
+        click.option("--images", type=PathArgument, required=True, help="Folder of the photographs."),
+        click.option("--data", type=PathArgument, required=True, help="CSV with the columns image and mos."),
+    ):
+        function = option(function)
+    return function
+
+
+def find_photographs(paths: tuple[Path, ...]) -> list[Path]:
+    """The files that are named, and the images in the folders that are named, walked in order.
+
+    Raises:
+        UsageError: a path is not there, or a folder holds no image.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(
+                entry for entry in path.rglob("*") if entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file()
+            )
+            if not inside:
+                raise UsageError(
+                    f"{path}, a folder without images",
+                    expected=f"files with one of the suffixes {' '.join(sorted(IMAGE_SUFFIXES))}",
+                    mend="name another folder, or the files themselves",
+                )
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise UsageError(f"{path}, which is not there", expected="a file or folder", mend="correct the path")
+    return found
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``WIDTHxHEIGHT`` in pixels.
+
+    Raises:
+        UsageError: it is not.
+    """
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise UsageError(f"size {text!r}", expected="WIDTHxHEIGHT in pixels, such as 910x512", mend="write it so")
+    return int(width), int(height)

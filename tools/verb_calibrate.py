@@ -1,0 +1,164 @@
+"""``edgeiqa calibrate``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ..compress.data.dataset import Dataset, read_csv, select
+from ..compress.data.splits import split_folds
+from ..export.pack import TARGET_ENGINE, refit
+from ..profiles.fit_score_map import fit_logistic4, fit_sigmoid
+from ..profiles.metrics import mae, plcc, rmse, srcc
+from ..runtime.bundle import Bundle, refuse_existing
+from ..runtime.errors import DataError
+from ..runtime.manifest import Artefact, Manifest
+from ..runtime.score_map import ScoreMap
+from ..runtime.scorer import Scorer, combine_raw
+from .options import PathArgument, dataset_options, json_option
+from .show import print_json, print_table, with_progress
+
+__all__ = ["calibrate"]
+
+_FOLDS = 5
+_FITS: dict[str, Callable[..., ScoreMap]] = {"sigmoid": fit_sigmoid, "logistic": fit_logistic4}
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """One of the bundle's graphs as all members have it, and its raw scores of every photograph."""
+
+    engine: str
+    precision: str
+    artefacts: dict[str, Artefact]
+    raw: dict[str, NDArray[np.float64]]
+
+
+@click.command()
+@click.argument("bundle", type=PathArgument)
+@dataset_options
+@click.option(
+    "--map", "map_name", type=click.Choice(list(_FITS)), default="sigmoid", show_default=True, help="Curve to fit."
+)
+@click.option("-o", "--output", required=True, type=PathArgument, help="The calibrated bundle, NAME.eiqa.")
+@click.option("--overwrite", is_flag=True, help="Replace the output.")
+@json_option
+def calibrate(
+    bundle: Path,
+    data: Path,
+    images: Path,
+    split: str | None,
+    score_range: tuple[float, float],
+    map_name: str,
+    output: Path,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Fit the score maps of BUNDLE to your own scale, and show the errors before and after.
+
+    The scale of the output is --score-range. The figures after are cross-fitted: each photograph is judged by maps that
+    were fitted on the other four fifths. A map rises everywhere, so a single network's ranking does not change.
+    """
+    refuse_existing(output, overwrite=overwrite)
+    opened = Bundle.open(bundle)
+    if opened.manifest.scale.comparable == "scene":
+        raise DataError(
+            f"{bundle}, whose scores compare only inside a scene",
+            expected="scores that compare anywhere",
+            mend="use it as it is",
+        )
+    dataset = read_csv(data, images, score_range=score_range)
+    if split is not None:
+        dataset = select(dataset, split=split)
+    kinds = [_raw_scores(opened, engine, precision, dataset) for engine, precision in _kinds(opened.manifest)]
+    fitted_on = f"{len(dataset.photos)} photographs of {data.name}{f', split {split}' if split else ''}"
+    maps = {
+        (artefact.target, artefact.precision, name): _fit(map_name, kind.raw[name], dataset.mos, score_range, fitted_on)
+        for kind in kinds
+        for name, artefact in kind.artefacts.items()
+    }
+    before, after = _figures(opened.manifest, kinds[0], dataset, map_name, score_range)
+    written = refit(output, opened, maps, low=score_range[0], high=score_range[1], overwrite=overwrite)
+    if as_json:
+        print_json(
+            {"bundle": str(output), "size_bytes": written.size_bytes, "before": before, "after_cross_fitted": after}
+        )
+        return
+    rows = [
+        [when, *(f"{value:.3f}" for value in figures.values())]
+        for when, figures in (("before", before), ("after, cross-fitted", after))
+    ]
+    print_table(
+        ["score maps", *(name.upper() for name in before)], rows, title=f"{opened.manifest.name} on {fitted_on}"
+    )
+    click.echo(output)
+
+
+def _kinds(manifest: Manifest) -> list[tuple[str, str]]:
+    """Engine and precision of each of the members' artefacts, the bundle's default first."""
+    kinds = [(TARGET_ENGINE[artefact.target], artefact.precision) for artefact in manifest.members[0].artefacts]
+    default = (manifest.engine, manifest.precision)
+    return sorted(dict.fromkeys(kinds), key=lambda kind: kind != default)
+
+
+def _raw_scores(bundle: Bundle, engine: str, precision: str, dataset: Dataset) -> _Kind:
+    scorer = Scorer(bundle, engine=engine, precision=precision)
+    raw: dict[str, list[float]] = {name: [] for name in scorer.artefacts}
+    paths = [photo.path for photo in dataset.photos]
+    for path in with_progress(paths, len(paths), f"scoring by {engine} in {precision}"):
+        for name, value in scorer.raw(path).items():
+            raw[name].append(value)
+    return _Kind(engine, precision, scorer.artefacts, {name: np.array(values) for name, values in raw.items()})
+
+
+def _fit(
+    map_name: str,
+    raw: NDArray[np.float64],
+    mos: NDArray[np.float64],
+    score_range: tuple[float, float],
+    fitted_on: str,
+) -> ScoreMap:
+    return _FITS[map_name](raw, mos, *score_range, fitted_on=fitted_on)
+
+
+def _figures(
+    manifest: Manifest, kind: _Kind, dataset: Dataset, map_name: str, score_range: tuple[float, float]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Errors of the combined score as the bundle is, and with maps fitted on the other folds."""
+    everything = np.arange(len(dataset.photos))
+    old = {name: artefact.score_map for name, artefact in kind.artefacts.items()}
+    before = _combined(manifest, kind, old, everything)
+    low, high = score_range
+    scale = manifest.scale
+    # The old scale is carried to the new one by its ends, so that the errors are in the same unit.
+    before = low + (high - low) * (before - scale.low) / (scale.high - scale.low)
+    after = np.empty(len(everything))
+    for fold in split_folds(dataset, _FOLDS, selection_fraction=0.0).folds:
+        rows = np.array(fold)
+        others = np.setdiff1d(everything, rows)
+        maps = {
+            name: _fit(map_name, raw[others], dataset.mos[others], score_range, "") for name, raw in kind.raw.items()
+        }
+        after[rows] = _combined(manifest, kind, maps, rows)
+    return _errors(before, dataset.mos), _errors(after, dataset.mos)
+
+
+def _combined(
+    manifest: Manifest, kind: _Kind, maps: Mapping[str, ScoreMap], rows: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    artefacts = {
+        name: msgspec.structs.replace(artefact, score_map=maps[name]) for name, artefact in kind.artefacts.items()
+    }
+    return np.array(
+        [combine_raw(manifest, artefacts, {name: raw[row] for name, raw in kind.raw.items()})[0] for row in rows]
+    )
+
+
+def _errors(scores: NDArray[np.float64], mos: NDArray[np.float64]) -> dict[str, float]:
+    return {metric.__name__: metric(scores, mos) for metric in (srcc, plcc, mae, rmse)}

@@ -1,0 +1,231 @@
+"""``edgeiqa export``."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+import click
+import msgspec
+
+from ..runtime.errors import UsageError
+from ..runtime.manifest import Combine, Mean, Median, Provenance, ScoreScale, StoredAs, Target, WeightedMean
+from .options import PathArgument, find_photographs, json_option, parse_size
+from .show import print_json, say
+
+if TYPE_CHECKING:
+    from ..compress.models.weights import Weights
+    from .packing import Trained
+
+__all__ = ["export"]
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, type=PathArgument, metavar="[CHECKPOINT]...")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    type=click.Choice(["onnx", "openvino"]),
+    help="May be repeated. [default: onnx]",
+)
+@click.option("--precision", type=click.Choice(["fp32"]), default="fp32", show_default=True, help="Of the arithmetic.")
+@click.option(
+    "--store",
+    type=click.Choice(["fp32", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Of the weights in the file.",
+)
+@click.option(
+    "-o", "--output", type=PathArgument, help="NAME.eiqa. [default: in the working folder, by the input's name]"
+)
+@click.option("--overwrite", is_flag=True, help="Replace the output.")
+@click.option(
+    "--system", help="Instead of a checkpoint: a published system (three-view, three-scale, challenge-baseline)."
+)
+@click.option("--backbone", help="Instead of a checkpoint: a timm backbone with a linear head.")
+@click.option("--size", help="Of the backbone's input, WIDTHxHEIGHT.")
+@click.option("--weights", help="Of --system or --backbone: hub, lite, none, or a file.")
+@click.option(
+    "--combine", default="mean", show_default=True, help="Of several members: mean, median, or weights such as 0.6,0.4."
+)
+@click.option("--images", type=PathArgument, help="Photographs for the parity gate. [default: the golden ones]")
+@click.option(
+    "--golden",
+    multiple=True,
+    type=PathArgument,
+    help="JPEG photographs to pack with their answers. [default: two that ship]",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Of the parity gate, score points. [default: .05; .25 with --store fp16]",
+)
+@click.option(
+    "--runs", type=PathArgument, default=Path("runs"), show_default=True, help="Where the newest run is looked for."
+)
+@json_option
+def export(
+    inputs: tuple[Path, ...],
+    targets: tuple[str, ...],
+    precision: str,  # noqa: ARG001 - one choice until quantization brings the others
+    store: str,
+    output: Path | None,
+    overwrite: bool,
+    system: str | None,
+    backbone: str | None,
+    size: str | None,
+    weights: str | None,
+    combine: str,
+    images: Path | None,
+    golden: tuple[Path, ...],
+    tolerance: float | None,
+    runs: Path,
+    as_json: bool,
+) -> None:
+    """Make a bundle of checkpoints (each a member; a run's folder names all in it). Without one: the newest run.
+
+    Every graph is compared with torch through the runtime's own path, file in and score out, before anything is
+    written; exit status 1 if one is further away than the tolerance.
+    """
+    from ..export.pack import PARITY_TOLERANCE, ParityTolerance, golden_photographs, pack, write_gated
+    from .packing import export_member, library_versions, read_photographs, torch_reference
+
+    started = time.perf_counter()
+    members = _members(inputs, system, backbone, size, weights, runs)
+    name = output.stem if output else members[0].name if len(members) == 1 else "ensemble"
+    path = output or Path(f"{name}.eiqa")
+    chosen = cast("tuple[Target, ...]", tuple(dict.fromkeys(targets)) or ("onnx",))
+    stored_as = cast("StoredAs", store)
+    golden_photos = read_photographs(golden) if golden else list(golden_photographs())
+    photos = read_photographs(find_photographs((images,))) if images else golden_photos
+    say(f"exporting {len(members)} member{'s' if len(members) > 1 else ''} to {', '.join(chosen)}")
+    packed = [export_member(member, chosen, stored_as) for member in members]
+    low, high = members[0].score_map.low, members[0].score_map.high
+    packing = pack(
+        name,
+        packed,
+        combine=parse_combine(combine, len(members)),
+        scale=ScoreScale(low=low, high=high),
+        golden=golden_photos,
+        provenance=Provenance(
+            created=datetime.now(UTC).date().isoformat(),
+            versions=library_versions(),
+            notes={member.name: member.provenance for member in members},
+        ),
+    )
+    usual = PARITY_TOLERANCE[stored_as]
+    points = tolerance or usual.score_points * (high - low) / 100
+    limit = ParityTolerance(score_points=points, raw_relative=usual.raw_relative)
+    bundle, reports = write_gated(path, packing, torch_reference(members), photos, tolerance=limit, overwrite=overwrite)
+    if as_json:
+        print_json(
+            {"bundle": str(path), "size_bytes": bundle.size_bytes, "gates": [msgspec.to_builtins(r) for r in reports]}
+        )
+        return
+    for report in reports:
+        say(
+            f"parity of {report.engine} {report.precision} with torch on {report.photos} photographs: at most "
+            f"{report.max_abs_difference:.2g} {report.unit} (tolerance {report.tolerance:.2g})"
+        )
+    say(f"{bundle.size_bytes / 1e6:.2f} MB in {time.perf_counter() - started:.0f} s")
+    click.echo(path)
+
+
+def _members(
+    inputs: tuple[Path, ...],
+    system: str | None,
+    backbone: str | None,
+    size: str | None,
+    weights: str | None,
+    runs: Path,
+) -> list[Trained]:
+    from .packing import find_checkpoints, load_trained
+
+    described = [option for option in (system, backbone) if option is not None]
+    if len(described) + bool(inputs) > 1:
+        raise UsageError(
+            "more than one of checkpoints, --system and --backbone", expected="one of them", mend="leave the others out"
+        )
+    if described:
+        return [_untrained(system, backbone, size, weights)]
+    if size is not None or weights is not None:
+        raise UsageError(
+            "--size or --weights with a checkpoint",
+            expected="them only with --backbone or --system",
+            mend="leave them out",
+        )
+    if inputs:
+        return load_trained([folder for path in inputs for folder in find_checkpoints(path)])
+    run = _newest_run(runs)
+    say(f"the newest run: {run}")
+    return load_trained(find_checkpoints(run))
+
+
+def _newest_run(runs: Path) -> Path:
+    from ..compress.checkpoint import RECORD_NAME
+
+    records = [*runs.glob(f"*/{RECORD_NAME}"), *runs.glob(f"*/*/{RECORD_NAME}")]
+    if not records:
+        raise UsageError(
+            f"{runs}, which holds no run",
+            expected="a run with a checkpoint",
+            mend="name a checkpoint's folder, or --backbone NAME --size WIDTHxHEIGHT --weights hub|lite|none|FILE",
+        )
+    newest = max(records, key=lambda record: record.stat().st_mtime_ns)
+    return runs / newest.relative_to(runs).parts[0]
+
+
+def _untrained(system: str | None, backbone: str | None, size: str | None, weights: str | None) -> Trained:
+    from ..compress.models.network import build
+    from ..compress.models.systems import SYSTEMS, one_backbone
+    from .packing import Trained, plain_map
+
+    if weights is None:
+        raise UsageError(
+            "no --weights", expected="hub, lite, none, or a file", mend="give --weights; none means random weights"
+        )
+    if system is not None:
+        if system not in SYSTEMS:
+            raise UsageError(f"system {system!r}", expected=f"one of {', '.join(SYSTEMS)}", mend="name one of these")
+        if size is not None:
+            raise UsageError("--size with --system", expected="the system's own sizes", mend="leave --size out")
+        record = SYSTEMS[system]()
+    else:
+        if backbone is None or size is None:
+            raise UsageError("--backbone without --size", expected="both", mend="give --size WIDTHxHEIGHT")
+        width, height = parse_size(size)
+        record = one_backbone(backbone, width, height)
+    if weights == "none":
+        say(f"{record.name}: RANDOM WEIGHTS; its scores mean nothing")
+    network = build(record, weights=parse_weights(weights))
+    return Trained(record.name, network, plain_map(), {"weights": weights, "system": record.name})
+
+
+def parse_weights(text: str) -> Weights:
+    """``hub``, ``lite``, ``none`` (random, seed 0), or the path of a file."""
+    from ..compress.models.weights import FileWeights, HubWeights, LiteWeights, NoWeights
+
+    named: dict[str, Weights] = {"hub": HubWeights(), "lite": LiteWeights(), "none": NoWeights(seed=0)}
+    return named[text] if text in named else FileWeights(path=text)
+
+
+def parse_combine(text: str, members: int) -> Combine:
+    """``mean``, ``median``, or a weight a member with commas between.
+
+    Raises:
+        UsageError: it is none of these, or has another number of weights.
+    """
+    plain: dict[Literal["mean", "median"] | str, Combine] = {"mean": Mean(), "median": Median()}
+    if text in plain:
+        return plain[text]
+    try:
+        weights = tuple(float(weight) for weight in text.split(","))
+    except ValueError:
+        weights = ()
+    if len(weights) != members:
+        raise UsageError(f"--combine {text}", expected=f"mean, median, or {members} weights", mend="correct it")
+    return WeightedMean(weights=weights)

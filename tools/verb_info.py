@@ -1,0 +1,88 @@
+"""``edgeiqa info``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..runtime.bundle import Bundle
+from ..runtime.manifest import Artefact, Member
+from ..runtime.preprocess import Preprocess
+from ..runtime.scorer import default_bundle
+from .options import PathArgument, json_option
+from .show import print_json, print_table
+
+__all__ = ["info"]
+
+
+@click.command()
+@click.argument("bundle", required=False, type=PathArgument)
+@click.option("--card", is_flag=True, help="Print the model card instead.")
+@json_option
+def info(bundle: Path | None, card: bool, as_json: bool) -> None:
+    """Show what a bundle holds: members, preprocessing, graphs, cost, gates. Without BUNDLE: the default one."""
+    opened = default_bundle() if bundle is None else Bundle.open(bundle)
+    manifest = opened.manifest
+    if card:
+        click.echo(opened.read("card.md").decode())
+        return
+    if as_json:
+        print_json(manifest)
+        return
+    scale = manifest.scale
+    click.echo(f"{manifest.name}  format {manifest.format}  {opened.size_bytes / 1e6:.2f} MB  {opened.path}")
+    click.echo(
+        f"scores {scale.low:g} to {scale.high:g}, {'higher' if scale.higher_is_better else 'lower'} is better, "
+        f"comparable {'anywhere' if scale.comparable == 'global' else 'inside a scene only'}"
+    )
+    combine = type(manifest.combine).__name__
+    click.echo(f"{len(manifest.members)} members, combined by {combine}; {manifest.engine} in {manifest.precision}")
+    for member in manifest.members:
+        click.echo(f"\n{member.name}: {describe_preprocess(member.preprocess)}")
+        print_table(
+            ["graph", "size", "GMACs", "parameters", "weights", "outputs", "gates"],
+            [_row(opened, member, artefact) for artefact in member.artefacts],
+        )
+    provenance = manifest.provenance
+    versions = ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
+    click.echo(f"made {provenance.created} with {versions}")
+    for label, text in (("data", provenance.data), ("citation", provenance.citation), ("licence", provenance.licence)):
+        if text:
+            click.echo(f"{label}: {text}")
+    for command in provenance.commands:
+        click.echo(f"by: {command}")
+
+
+def _row(bundle: Bundle, member: Member, artefact: Artefact) -> list[str]:  # noqa: ARG001
+    size = sum(bundle.manifest.parts[name].size_bytes for name in artefact.files)
+    return [
+        f"{artefact.target} {artefact.precision} {artefact.capability}".strip(),
+        f"{size / 1e6:.2f} MB",
+        "-" if artefact.macs is None else f"{artefact.macs / 1e9:.3f}",
+        "-" if artefact.parameters is None else f"{artefact.parameters / 1e6:.3f} M",
+        artefact.stored_as,
+        " ".join(artefact.outputs),
+        " ".join(f"{gate.kind}:{'passed' if gate.passed else 'FAILED'}" for gate in artefact.gates),
+    ]
+
+
+def describe_preprocess(preprocess: Preprocess) -> str:
+    """A `Preprocess` in one line, for a person."""
+    views = []
+    for view in preprocess.views:
+        steps = []
+        for operation in view.operations:
+            fields = {name: getattr(operation, name) for name in operation.__struct_fields__}
+            size = f"{fields.pop('width')}x{fields.pop('height')} " if "width" in fields else ""
+            steps.append(
+                f"{type(operation).__name__.lower()} {size}"
+                + " ".join(f"{name}={value}" for name, value in fields.items())
+            )
+        views.append(f"{view.name} = {' > '.join(steps)}")
+    decode = (
+        "full decode"
+        if not hasattr(preprocess.decode, "margin")
+        else f"DCT decode, margin {preprocess.decode.margin:g}"
+    )
+    return f"{decode}; EXIF {preprocess.exif}; colour {preprocess.colour}; alpha {preprocess.alpha}; {'; '.join(views)}"
