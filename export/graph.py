@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-__all__ = ["IR_VERSION", "OPSET", "graph_bytes", "store_as_fp16", "to_onnx"]
+__all__ = ["IR_VERSION", "OPSET", "graph_bytes", "is_stored_as_fp16", "store_as_fp16", "to_onnx"]
 
 OPSET = 20
 """The first that keeps GELU and LayerNormalization whole and that TensorRT 10 reads."""
@@ -150,6 +151,11 @@ def _drop_traces(model: onnx.ModelProto) -> None:
         del entry.metadata_props[:]
 
 
+def is_stored_as_fp16(shape: tuple[int, ...]) -> bool:
+    """Whether `store_as_fp16` stores a weight of that shape as FP16."""
+    return len(shape) >= 2 and math.prod(shape) >= _FP16_LEAST_ELEMENTS
+
+
 def store_as_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Store the large FP32 weights as FP16, each behind a Cast to FP32: half the bytes, FP32 arithmetic.
 
@@ -168,8 +174,7 @@ def store_as_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     stored.CopyFrom(model)
     casts = []
     for index, tensor in enumerate(stored.graph.initializer):
-        elements = int(np.prod(tensor.dims))
-        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2 or elements < _FP16_LEAST_ELEMENTS:
+        if tensor.data_type != TensorProto.FLOAT or not is_stored_as_fp16(tuple(tensor.dims)):
             continue
         weight = numpy_helper.to_array(tensor)
         largest = float(np.abs(weight).max())

@@ -94,10 +94,7 @@ def read_static_graph(graph: Path | str | bytes | onnx.ModelProto, batch: int) -
         # Inference gives up on some arithmetic of shapes, and then on all that comes after.
         while _unknown(light.graph) and _fold_shape_arithmetic(light.graph):
             light = shape_inference.infer_shapes(light, strict_mode=True, data_prop=True)
-    # onnx raises its own errors, protobuf's and RuntimeError.
     except (ValueError, TypeError, RuntimeError, onnx.shape_inference.InferenceError) as error:
-        if isinstance(error, ModelError | UsageError):
-            raise
         raise ModelError(
             f"an ONNX graph whose shapes cannot be inferred: {error}",
             expected="a graph that onnx.shape_inference takes",

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from ..runtime.errors import RecordError, UsageError
 
@@ -67,8 +69,8 @@ class ParityReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 def check_parity(
-    reference: Sequence[float],
-    got: Sequence[float],
+    reference: Sequence[float] | NDArray[np.floating],
+    got: Sequence[float] | NDArray[np.floating],
     names: Sequence[str],
     tolerance: float,
     *,
@@ -82,7 +84,7 @@ def check_parity(
     A score that is nan or infinite on either side never passes, also where both sides agree on it.
 
     Args:
-        reference: the reference's scores.
+        reference: the reference's scores ``[n]``.
         got: the artefact's, in the same order and unit.
         names: of the photographs, likewise.
         tolerance: largest absolute difference that passes, from 0.

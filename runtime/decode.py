@@ -24,7 +24,7 @@ MAX_PIXELS = 178_956_970
 """Photographs of more pixels are refused before they are decoded; it is the number at which Pillow itself refuses."""
 
 # Only decoders that read pixels: no EPS (which starts an interpreter), no plugin that a process happens to hold.
-_FORMATS = ["JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000"]
+_FORMATS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000"]
 if features.check("avif"):
     _FORMATS.append("AVIF")
 

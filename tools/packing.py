@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..export.fuse import fold_batch_norms, round_to_fp16
 from ..export.graph import graph_bytes, store_as_fp16, to_onnx
 from ..export.openvino_graph import to_openvino
 from ..export.pack import Graph, PackedMember, Photograph, Reference
@@ -17,6 +18,8 @@ from ..runtime.manifest import StoredAs, Target
 from ..runtime.score_map import ScoreMap, Sigmoid
 
 if TYPE_CHECKING:
+    import torch
+
     from ..compress.models.network import QualityNet
 
 __all__ = [
@@ -93,11 +96,15 @@ def export_member(member: Trained, targets: Sequence[Target], store: StoredAs) -
     Raises:
         ExportError, MissingExtraError: as `to_onnx` and `to_openvino`.
     """
-    from ..compress.models.network import output_names
+    from ..compress.models.network import for_export, output_names
 
     system = member.network.system
     outputs = output_names(system)
-    model = to_onnx(member.network, system.preprocess.shapes, outputs)
+    network: torch.nn.Module = for_export(member.network)
+    if store == "fp16":
+        # Folded first: rounding a weight and then scaling it would store other values than were judged.
+        network = round_to_fp16(fold_batch_norms(network, system.preprocess.shapes))
+    model = to_onnx(network, system.preprocess.shapes, outputs)
     cost = count_graph(model)
     graphs = []
     for target in targets:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ...runtime.errors import MissingExtraError
 from ...runtime.preprocess import (
     Crop,
     DctDecode,
@@ -40,11 +41,19 @@ def one_backbone(
         decode: full if not given.
 
     Raises:
+        MissingExtraError: timm is not installed.
         ModelError: timm has no such backbone.
         RecordError: a size out of range.
     """
     # Here and not above: the published systems' records are there without torch.
-    from .backbones import backbone_normalisation
+    try:
+        from .backbones import backbone_normalisation
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"one_backbone needs {error.name}, which is not installed",
+            expected="the extra compress",
+            mend='pip install "edgeiqa[compress]"',
+        ) from error
 
     branch = Branch(
         name="image",

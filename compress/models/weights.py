@@ -209,12 +209,9 @@ def _translated(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]
     translate = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     try:
         translated: dict[str, Tensor] = translate(state, model) if translate else state
-    except (AssertionError, AttributeError, KeyError, IndexError, RuntimeError, ValueError) as error:
-        raise ModelError(
-            f"weights that timm cannot translate for {cfg['architecture']}: {error}",
-            expected="weights of this very backbone under timm's or torchvision's names",
-            mend="name the backbone that the file belongs to, or give another file",
-        ) from error
+    except (AssertionError, AttributeError, KeyError, IndexError, RuntimeError, ValueError):
+        # A file of another backbone: loading lists what is missing and unexpected, which says more.
+        translated = state
     dropped = tuple(f"{name}." for name in _classifiers(model))
     return {key: value for key, value in translated.items() if not key.startswith(dropped)}
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import msgspec
 import pytest
-
 from edgeiqa.compress.models import (
     SYSTEMS,
     Attention,
@@ -92,3 +94,30 @@ def test_bad_records_say_what_was_got_and_expected(make, got: str, expected: str
     assert got in caught.value.got
     assert expected in caught.value.expected
     assert caught.value.mend
+
+
+def test_every_public_name_is_there() -> None:
+    from edgeiqa.compress import models
+
+    assert all(getattr(models, name) is not None for name in models.__all__)
+    assert not hasattr(models, "nothing")
+
+
+def test_records_and_systems_come_without_torch() -> None:
+    script = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('torch', 'timm'):\n"
+        "            raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from edgeiqa.compress import models\n"
+        "assert all(make().branches for make in models.SYSTEMS.values())\n"
+        "for ask in (lambda: models.build, lambda: models.one_backbone('convnext_atto', 64, 64)):\n"
+        "    try:\n"
+        "        ask()\n"
+        "    except Exception as error:\n"
+        "        print(type(error).__name__, error.mend)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ['MissingExtraError pip install "edgeiqa[compress]"'] * 2

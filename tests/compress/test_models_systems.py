@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fvcore.nn import FlopCountAnalysis
-
 from edgeiqa.compress.models import (
     Mlp,
     NoWeights,
@@ -16,6 +14,7 @@ from edgeiqa.compress.models import (
     three_scale,
     three_view,
 )
+from fvcore.nn import FlopCountAnalysis
 
 
 def parameters(net: QualityNet) -> int:

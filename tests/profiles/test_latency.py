@@ -76,7 +76,7 @@ def test_a_latency_goes_through_json() -> None:
 
 def test_the_peak_of_a_small_process_that_holds_100_mib() -> None:
     code = (
-        "import edgeiqa.profiles.latency as l; a = l.peak_rss_mib(); b = b'x' * (100 << 20); print(a, l.peak_rss_mib())"
+        "import edgeiqa.profiles.latency as l; a = l.peak_rss_mib();b = b'x' * (100 << 20); print(a, l.peak_rss_mib())"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     before, after = (float(number) for number in ran.stdout.split())

@@ -25,18 +25,16 @@ def test_the_host_is_this_machine() -> None:
     assert facts.os
 
 
+_XEON = "processor\t: {}\nmodel name\t: Some CPU @ 2.00GHz\n\n"
+_ARM = "processor\t: 0\nCPU part\t: 0xd0b\n"
+
+
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        (
-            "processor\t: 0\nmodel name\t: Some CPU @ 2.00GHz\n\nprocessor\t: 1\nmodel name\t: Some CPU @ 2.00GHz\n",
-            "Some CPU @ 2.00GHz",
-        ),
-        (
-            "processor\t: 0\nCPU part\t: 0xd0b\n\nModel\t\t: Raspberry Pi 5 Model B Rev 1.0\n",
-            "Raspberry Pi 5 Model B Rev 1.0",
-        ),
-        ("processor\t: 0\nCPU part\t: 0xd0b\n", ""),
+        (_XEON.format(0) + _XEON.format(1), "Some CPU @ 2.00GHz"),
+        (_ARM + "\nModel\t\t: Some Board Rev 1.0\n", "Some Board Rev 1.0"),
+        (_ARM, ""),
         ("", ""),
     ],
 )

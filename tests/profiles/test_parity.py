@@ -94,7 +94,7 @@ def test_numpy_arrays_are_sequences_too() -> None:
 
 @pytest.mark.parametrize(("reference", "got"), [([], []), ([1.0], []), ([1.0], [1.0, 2.0])])
 def test_sides_that_are_not_as_many_are_refused(reference: list[float], got: list[float]) -> None:
-    with pytest.raises(UsageError, match="reference scores.*as many of each, and at least one"):
+    with pytest.raises(UsageError, match=r"reference scores.*as many of each, and at least one"):
         check(reference, got)
 
 
