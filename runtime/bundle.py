@@ -10,8 +10,10 @@ import hashlib
 import io
 import os
 import re
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +48,8 @@ MAX_PARTS = 4096
 _PART_NAME = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _STAMP = (1980, 1, 1, 0, 0, 0)
 _AGAIN = "copy it again, or make it again with edgeiqa export"
+# What zipfile raises for archives that were cut off or tampered with.
+_UNREADABLE = (zipfile.BadZipFile, EOFError, OSError, LookupError, RuntimeError, ValueError, struct.error, zlib.error)
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -91,7 +95,7 @@ class Bundle:
                 _check_entries(path, archive.infolist(), size_bytes)
                 manifest = _decode_manifest(path, archive.read(MANIFEST_NAME))
                 _check_parts(path, archive.infolist(), manifest.parts)
-        except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
+        except _UNREADABLE as error:
             raise BundleFormatError(f"{path}: {error}", expected="a whole bundle", mend=_AGAIN) from error
         return cls(path, manifest, size_bytes)
 
@@ -112,7 +116,7 @@ class Bundle:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 data = archive.read(name)
-        except (zipfile.BadZipFile, EOFError, OSError, KeyError, NotImplementedError) as error:
+        except _UNREADABLE as error:
             raise BundleHashError(f"{self.path}: {name}: {error}", expected="a readable part", mend=_AGAIN) from error
         found = hashlib.sha256(data).hexdigest()
         if found != part.sha256 or len(data) != part.size_bytes:
@@ -140,16 +144,19 @@ class Bundle:
             raise UsageError(f"{folder}, which exists", expected="a new or empty folder", mend="name another with -o")
         parts = {name: self.read(name) for name in self.manifest.parts}
         parts[MANIFEST_NAME] = msgspec.json.format(msgspec.json.encode(self.manifest), indent=2)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as partial:
+        above = folder.absolute().parent
+        above.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=above, prefix=f".{folder.name}-") as partial:
             whole = Path(partial) / "whole"
             for name, data in parts.items():
                 target = whole / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(data)
             if folder.exists():
-                folder.rmdir()
-            whole.rename(folder)
+                for item in whole.iterdir():
+                    item.rename(folder / item.name)
+            else:
+                whole.rename(folder)
         return [folder / name for name in sorted(parts)]
 
 
@@ -229,6 +236,8 @@ def decode_view(data: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 def _write_entry(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
     entry = zipfile.ZipInfo(name, _STAMP)
     entry.external_attr = 0o644 << 16
+    # Otherwise it is that of the system, and the bytes with it.
+    entry.create_system = 3
     archive.writestr(entry, data)
 
 
@@ -249,6 +258,9 @@ def _check_entries(path: Path, entries: list[zipfile.ZipInfo], size_bytes: int) 
             raise refuse(f"an entry named {entry.orig_filename!r}", "a relative path of letters, digits, . _ -")
         if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size or entry.flag_bits & 1:
             raise refuse(f"{entry.filename}, compressed or encrypted", "entries stored as they are")
+    both = sorted({folder for name in folded for folder in _folders(name)} & set(folded))
+    if both:
+        raise refuse(f"entries that are files and folders at once: {both}", "each one or the other")
     if sum(entry.file_size for entry in entries) > size_bytes:
         raise refuse("entries that overlap", "a file at least as large as its entries")
     manifest = next((entry for entry in entries if entry.filename == MANIFEST_NAME), None)
@@ -258,10 +270,14 @@ def _check_entries(path: Path, entries: list[zipfile.ZipInfo], size_bytes: int) 
         raise refuse(f"a manifest of {manifest.file_size} bytes", f"at most {MAX_MANIFEST_BYTES}")
 
 
+def _folders(name: str) -> list[str]:
+    return [name[:at] for at, letter in enumerate(name) if letter == "/"]
+
+
 def _decode_manifest(path: Path, data: bytes) -> Manifest:
     try:
         header = msgspec.json.decode(data, type=_Header)
-        version = re.fullmatch(r"(\d{1,4})\.(\d{1,4})", header.format)
+        version = re.fullmatch("([0-9]{1,4})[.]([0-9]{1,4})", header.format)
         major = int(FORMAT.split(".")[0])
         if version is None:
             raise msgspec.ValidationError(f"format {header.format!r}")
@@ -279,7 +295,7 @@ def _decode_manifest(path: Path, data: bytes) -> Manifest:
                 mend="pip install --upgrade edgeiqa",
             )
         return msgspec.json.decode(data, type=Manifest)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleFormatError(
             f"{path}: {MANIFEST_NAME}: {error}", expected=f"a manifest of format {FORMAT}", mend=_AGAIN
         ) from error

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,7 @@ MAX_PIXELS = 178_956_970
 """Photographs of more pixels are refused before they are decoded; it is the number at which Pillow itself refuses."""
 
 # Only decoders that read pixels: no EPS (which starts an interpreter), no plugin that a process happens to hold.
+# Pillow reads MPO with its JPEG decoder; it knows no decoder of that name.
 _FORMATS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000"]
 if features.check("avif"):
     _FORMATS.append("AVIF")
@@ -38,6 +41,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_AS_STORED = {**_UPRIGHT, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+"""The inverse of each of `_UPRIGHT`."""
 _QUARTER_TURNS = (5, 6, 7, 8)
 _GROUND = {"white": (255, 255, 255, 255), "black": (0, 0, 0, 255)}
 
@@ -63,8 +68,9 @@ def open_photo(source: PhotoSource, preprocess: Preprocess) -> Photo:
     """Decode a photograph as the policies of a `Preprocess` say.
 
     EXIF orientation is applied; embedded ICC profiles are converted to sRGB; alpha is laid on the policy's ground; of
-    animations and multi-page files the first frame is taken; 16-bit grey is divided by 257; bilevel, grey, palette,
-    CMYK, YCbCr and Lab become RGB. Pixels that were given (an array, a Pillow image) are never DCT-scaled.
+    animations and multi-page files the first frame is taken; 16-bit grey is divided by 257 and rounded, of 16-bit
+    colour the high byte is taken; bilevel, grey, palette, CMYK, YCbCr and Lab become RGB. Pixels that were given (an
+    array, a Pillow image) are never DCT-scaled.
 
     Args:
         source: a path, the bytes of a file, a Pillow image, or a uint8 RGB array ``[H, W, 3]``.
@@ -72,12 +78,13 @@ def open_photo(source: PhotoSource, preprocess: Preprocess) -> Photo:
 
     Raises:
         PhotoError: there is no such file, it is no image, it is cut off, its kind has no stated range of values (float
-            pixels), or it has more than `MAX_PIXELS` pixels.
+            pixels, integers above 16 bits), or it has more than `MAX_PIXELS` pixels.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Image.Image):
-        return _decode(source, preprocess, size_bytes=None, may_scale=False)
+        with _broken_as_photo_error(f"a Pillow image of mode {source.mode}"):
+            return _decode(source, preprocess, size_bytes=None, may_scale=False)
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
         return _decode_file(io.BytesIO(data), "bytes", len(data), preprocess)
@@ -91,14 +98,22 @@ def open_photo(source: PhotoSource, preprocess: Preprocess) -> Photo:
         raise PhotoError(f"{path}, a folder", expected="a photograph", mend="name a file in it") from None
     except PermissionError:
         raise PhotoError(f"{path}, which may not be read", expected="a readable file", mend="chmod +r it") from None
+    # A file as a folder of the path, a name too long, a loop of links, a NUL: there is no such photograph.
+    except (OSError, ValueError) as error:
+        raise PhotoError(f"{str(path)!r} ({error})", expected="a photograph", mend="correct the path") from None
 
 
 def _decode_file(file: io.BufferedReader | io.BytesIO, name: str, size_bytes: int, preprocess: Preprocess) -> Photo:
     if size_bytes == 0:
         raise PhotoError(f"{name}, 0 bytes", expected="a photograph", mend="copy the file again")
+    with _broken_as_photo_error(name), Image.open(file, formats=_FORMATS) as image:
+        return _decode(image, preprocess, size_bytes=size_bytes, may_scale=True)
+
+
+@contextlib.contextmanager
+def _broken_as_photo_error(name: str) -> Iterator[None]:
     try:
-        with Image.open(file, formats=_FORMATS) as image:
-            return _decode(image, preprocess, size_bytes=size_bytes, may_scale=True)
+        yield
     except PhotoError:
         raise
     except UnidentifiedImageError:
@@ -141,14 +156,21 @@ def _decode(image: Image.Image, preprocess: Preprocess, *, size_bytes: int | Non
         raise PhotoError(f"an image of {image.width}x{image.height}", expected="pixels", mend="leave it out")
     if image.width * image.height > MAX_PIXELS:
         raise _too_many_pixels(f"an image of {image.width}x{image.height}")
-    orientation = _orientation(image) if preprocess.exif == "apply" else 1
-    width, height = image.size[::-1] if orientation in _QUARTER_TURNS else image.size
+    stored = _orientation(image)
+    wanted = stored if preprocess.exif == "apply" else 1
+    whole: tuple[int, int] | None = None
     if may_scale and image.format in ("JPEG", "MPO"):
-        _draft(image, preprocess.wanted_scale(width, height))
+        whole = image.size[::-1] if wanted in _QUARTER_TURNS else image.size
+        _draft(image, preprocess.wanted_scale(*whole))
     image.load()
+    # Pillow turns TIFF upright while it loads it, and then says that it is.
+    found = _orientation(image)
     rgb = _to_rgb(image, preprocess)
-    if orientation in _UPRIGHT:
-        rgb = rgb.transpose(_UPRIGHT[orientation])
+    if wanted == stored and found in _UPRIGHT:
+        rgb = rgb.transpose(_UPRIGHT[found])
+    elif wanted != stored and found != stored and stored in _AS_STORED:
+        rgb = rgb.transpose(_AS_STORED[stored])
+    width, height = whole or rgb.size
     return Photo(rgb, width, height, size_bytes)
 
 
@@ -173,13 +195,21 @@ def _draft(image: Image.Image, wanted_scale: float) -> None:
 
 def _to_rgb(image: Image.Image, preprocess: Preprocess) -> Image.Image:
     profile = image.info.get("icc_profile") if preprocess.colour == "srgb" else None
-    if image.mode in ("F",):
+    if image.mode == "F":
         raise PhotoError("float pixels", expected="8- or 16-bit pixels", mend="convert it to 8 bits a channel")
     if image.mode == "I" or image.mode.startswith("I;"):
         levels = np.asarray(image).astype(np.int64)
-        image = Image.fromarray(np.clip((levels + 128) // 257, 0, 255).astype(np.uint8))
+        if levels.min() < 0 or levels.max() > 65535:
+            raise PhotoError(
+                f"integer pixels from {levels.min()} to {levels.max()}",
+                expected="8- or 16-bit pixels",
+                mend="convert it to 8 bits a channel",
+            )
+        image = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
         profile = None
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         alpha = rgba.getchannel("A")
         rgb = _to_srgb(rgba.convert("RGB"), profile)

@@ -73,7 +73,8 @@ class WeightedMean(msgspec.Struct, frozen=True, tag="weighted_mean", forbid_unkn
 
     def __call__(self, scores: np.ndarray[Any, np.dtype[np.float64]]) -> float:
         """Combine mapped scores, float64 ``[members]``."""
-        return float(np.average(scores, weights=self.weights))
+        # Relative to the largest, so that no sum of weights overflows.
+        return float(np.average(scores, weights=np.asarray(self.weights) / max(self.weights)))
 
 
 class Median(msgspec.Struct, frozen=True, tag="median", forbid_unknown_fields=True):

@@ -31,6 +31,8 @@ __all__ = [
 
 MAX_VIEW_SIDE = 8192
 MAX_VIEW_PIXELS = 64_000_000
+"""Of all images of a view together, after each of its operations."""
+MAX_OPERATIONS = 16
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 
 
@@ -77,7 +79,7 @@ class Resize(msgspec.Struct, frozen=True, tag="resize", kw_only=True, forbid_unk
         fit: ``stretch`` ignores the aspect; ``cover`` keeps it and cuts what stands over, evenly on both sides;
             ``letterbox`` keeps it and fills the rest with ``fill``.
         orient: ``swap`` turns a photograph whose longer side is not the view's longer side by a quarter, counter-
-            clockwise, before it is resized, so that the tensor keeps its shape; ``keep`` does not. A square turns never.
+            clockwise, before it is resized, so that the tensor keeps its shape; ``keep`` does not. Squares never turn.
         interpolation: Pillow's filter of that name.
         antialias: widen the filter's support by the reduction, as Pillow's resize does. Without it, points are
             sampled by Pillow's affine transform (``nearest``, ``bilinear``, ``bicubic`` with a = -1).
@@ -209,10 +211,9 @@ class View(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def __post_init__(self) -> None:
         named = re.fullmatch(r"[a-z][a-z0-9_]{0,31}", self.name) is not None
         _require(named, f"a view named {self.name!r}", "a lower-case identifier of at most 32 characters")
-        _require(len(self.operations) >= 1, f"view {self.name!r} without operations", "at least one")
-        count, height, width = self._static_shape()
-        pixels = count * height * width
-        _require(pixels <= MAX_VIEW_PIXELS, f"view {self.name!r} of {pixels} pixels", f"at most {MAX_VIEW_PIXELS}")
+        steps = len(self.operations)
+        _require(1 <= steps <= MAX_OPERATIONS, f"view {self.name!r} of {steps} operations", f"1 to {MAX_OPERATIONS}")
+        self._static_shape()
 
     def _static_shape(self) -> tuple[int, int, int]:
         count, size = 1, None
@@ -237,6 +238,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                             mend="put a resize or crop before the patches",
                         )
                     count, size = count * rows * columns, (size[0] // rows, size[1] // columns)
+            pixels = count * size[0] * size[1] if size is not None else 0
+            _require(pixels <= MAX_VIEW_PIXELS, f"view {self.name!r} of {pixels} pixels", f"at most {MAX_VIEW_PIXELS}")
         if size is None:
             raise RecordError(
                 f"view {self.name!r} ends with a size that depends on the photograph",

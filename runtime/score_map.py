@@ -18,13 +18,18 @@ from .errors import RecordError
 __all__ = ["Affine", "InversePiecewiseLinear", "Logistic", "ScoreMap", "Sigmoid", "Step"]
 
 
+_LARGEST = 1e100
+
+
 def _require(holds: bool, got: str, expected: str) -> None:
     if not holds:
         raise RecordError(got, expected=expected, mend="correct the score map's parameter, or fit it again")
 
 
 def _finite(name: str, *numbers: float) -> None:
-    _require(all(math.isfinite(number) for number in numbers), f"{name} with {numbers}", "finite numbers")
+    # The bound keeps every step of a finite number finite or of one sign: inf * 0 and inf - inf would be NaN.
+    bounded = all(math.isfinite(number) and abs(number) <= _LARGEST for number in numbers)
+    _require(bounded, f"{name} with {numbers}", f"finite numbers of at most {_LARGEST:g} in size")
 
 
 def _expit(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -72,8 +77,8 @@ class Sigmoid(msgspec.Struct, frozen=True, tag="sigmoid", kw_only=True, forbid_u
 class Logistic(msgspec.Struct, frozen=True, tag="logistic", kw_only=True, forbid_unknown_fields=True):
     """The four-parameter logistic ``b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|))``, with ``b1 > b2``, ``b4 != 0``.
 
-    Source: Video Quality Experts Group, final report of the FR-TV phase I test (2000), and the usual fit before PLCC and
-    RMSE are read.
+    Source: Video Quality Experts Group, final report of the FR-TV phase I test (2000), and the usual fit before PLCC
+    and RMSE are read.
     """
 
     b1: float
@@ -151,8 +156,10 @@ class ScoreMap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def apply(self, raw: ArrayLike) -> NDArray[np.float64]:
         """Raw outputs, of any shape -> scores in [low, high], float64 of the same shape. NaN stays NaN."""
         x = np.asarray(raw, dtype=np.float64)
-        for step in self.steps:
-            x = step.apply(x)
+        # What overflows saturates, and is clipped.
+        with np.errstate(over="ignore"):
+            for step in self.steps:
+                x = step.apply(x)
         return np.clip(x, self.low, self.high)
 
     def then(self, *steps: Step, low: float, high: float, fitted_on: str = "") -> ScoreMap:

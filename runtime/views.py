@@ -16,6 +16,9 @@ from .splitmix import offsets, permutation
 
 __all__ = ["cut_view", "cut_views"]
 
+MAX_GROWN_PIXELS = 200_000_000
+"""A photograph that is smaller than a crop is enlarged or padded to at most so many pixels."""
+
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "box": Image.Resampling.BOX,
@@ -60,7 +63,8 @@ def _resize(image: Image.Image, op: Resize) -> list[Image.Image]:
     if op.fit == "cover":
         scale = min(image.width / op.width, image.height / op.height)
         across, down = op.width * scale, op.height * scale
-        left, top = (image.width - across) / 2, (image.height - down) / 2
+        # One side is covered just so, and its product may be rounded up past the edge.
+        left, top = max(0.0, (image.width - across) / 2), max(0.0, (image.height - down) / 2)
         box = (left, top, min(left + across, image.width), min(top + down, image.height))
         return [_sample(image, op.width, op.height, box, op)]
     scale = min(op.width / image.width, op.height / image.height)
@@ -94,16 +98,23 @@ def _enlarged(image: Image.Image, width: int, height: int) -> Image.Image:
     """The image, or where it is smaller than ``width x height`` its smallest enlargement that covers it."""
     if image.width >= width and image.height >= height:
         return image
-    scale = max(width / image.width, height / image.height)
-    covering = (max(width, math.ceil(image.width * scale)), max(height, math.ceil(image.height * scale)))
+    # In integers, so that every port enlarges to the same size; the longer side is rounded up.
+    if width * image.height >= height * image.width:
+        covering = (width, -(-image.height * width // image.width))
+    else:
+        covering = (-(-image.width * height // image.height), height)
+    _require_bounded(image, covering)
+    return image.resize(covering, Image.Resampling.BICUBIC)
+
+
+def _require_bounded(image: Image.Image, size: tuple[int, int]) -> None:
     # One pixel enlarged to a crop is a plane; a strip of 30000x10 would grow without bound.
-    if covering[0] * covering[1] > 200_000_000:
+    if size[0] * size[1] > MAX_GROWN_PIXELS:
         raise PhotoError(
-            f"a photograph of {image.width}x{image.height} that would be enlarged to {covering[0]}x{covering[1]}",
-            expected=f"one that covers {width}x{height} when enlarged to at most 200 megapixels",
+            f"a photograph of {image.width}x{image.height} that would grow to {size[0]}x{size[1]} to cover a crop",
+            expected=f"at most {MAX_GROWN_PIXELS} pixels then",
             mend="leave it out, or use a model that resizes the whole photograph",
         )
-    return image.resize(covering, Image.Resampling.BICUBIC)
 
 
 def _crop(image: Image.Image, op: Crop) -> list[Image.Image]:
@@ -117,7 +128,9 @@ def _crop(image: Image.Image, op: Crop) -> list[Image.Image]:
         if op.small == "enlarge":
             image = _enlarged(image, op.width, op.height)
         else:
-            padded = Image.new("RGB", (max(image.width, op.width), max(image.height, op.height)))
+            size = (max(image.width, op.width), max(image.height, op.height))
+            _require_bounded(image, size)
+            padded = Image.new("RGB", size)
             padded.paste(image, ((padded.width - image.width) // 2, (padded.height - image.height) // 2))
             image = padded
     crops = [

@@ -5,13 +5,12 @@ This is the replayable command behind ``runtime/data/default.eiqa``; its recipe 
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 import msgspec
@@ -23,10 +22,28 @@ from ..compress.data.splits import Split, split_folds
 from ..compress.finetune import EpochFigures, FinetuneRecipe, finetune, load_views, predict
 from ..compress.models.systems import one_backbone
 from ..compress.models.weights import Weights
+from ..export.fuse import fold_batch_norms, round_to_fp16
+from ..export.pack import PARITY_TOLERANCE, golden_photographs, pack, write_gated
+from ..profiles.fit_score_map import fit_sigmoid
 from ..profiles.metrics import plcc, rmse, srcc
 from ..runtime.errors import EdgeIQAError, UsageError
+from ..runtime.manifest import Mean, Provenance, ScoreScale
+from ..runtime.preprocess import FULL_DECODE, DctDecode, FullDecode
+from .options import find_photographs
+from .packing import (
+    Trained,
+    export_member,
+    find_checkpoints,
+    library_versions,
+    load_trained,
+    read_photographs,
+    torch_reference,
+)
 
-__all__ = ["DefaultRecipe", "main", "read_recipe"]
+if TYPE_CHECKING:
+    from ..compress.models.network import QualityNet
+
+__all__ = ["DefaultRecipe", "main", "read_recipe", "released"]
 
 
 class DataRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,6 +69,7 @@ class MemberRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     heldout_fold: int
     weights: Weights
     finetune: FinetuneRecipe
+    decode: FullDecode | DctDecode = FULL_DECODE
 
 
 class DefaultRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,13 +110,13 @@ def main() -> None:
 def train(recipe_path: Path, data: Path, images: Path, output: Path, device: str) -> None:
     """Fine-tune each member; a member that is finished is passed over, one that was cut off goes on."""
     try:
-        _train(read_recipe(recipe_path), recipe_path, data, images, output, device)
+        _train(read_recipe(recipe_path), data, images, output, device)
     except EdgeIQAError as error:
         click.echo(f"error: {error}", err=True)
         raise SystemExit(error.exit_code) from error
 
 
-def _train(recipe: DefaultRecipe, recipe_path: Path, data: Path, images: Path, output: Path, device: str) -> None:
+def _train(recipe: DefaultRecipe, data: Path, images: Path, output: Path, device: str) -> None:
     dataset = read_csv(data, images, score_range=recipe.data.score_range)
     if recipe.data.split is not None:
         dataset = select(dataset, split=recipe.data.split)
@@ -108,19 +126,18 @@ def _train(recipe: DefaultRecipe, recipe_path: Path, data: Path, images: Path, o
         if (folder / "checkpoint.json").is_file():
             click.echo(f"{member.name}: finished already", err=True)
             continue
-        _train_member(recipe, recipe_path, member, dataset, split, folder, device)
+        _train_member(recipe, member, dataset, split, folder, device)
 
 
 def _train_member(
     recipe: DefaultRecipe,
-    recipe_path: Path,
     member: MemberRecipe,
     dataset: Dataset,
     split: Split,
     folder: Path,
     device: str,
 ) -> None:
-    system = one_backbone(member.backbone, member.width, member.height, stages=(1, 2, 3, 4))
+    system = one_backbone(member.backbone, member.width, member.height, stages=(1, 2, 3, 4), decode=member.decode)
     mos = dataset.unit_mos
     paths = [photo.path for photo in dataset.photos]
     heldout = np.array(split.folds[member.heldout_fold])
@@ -146,15 +163,10 @@ def _train_member(
         device=device,
         on_epoch=tell,
     )
-    from ..profiles.fit_score_map import fit_sigmoid
-
     low, high = 0.0, 100.0
     raw = predict(network, views["heldout"])
-    score_map = fit_sigmoid(raw, low + (high - low) * mos[heldout], low=low, high=high)
-    score_map = msgspec.structs.replace(
-        score_map,
-        fitted_on=f"{len(heldout)} out-of-fold photographs (fold {member.heldout_fold} of {recipe.data.folds})",
-    )
+    fitted_on = f"{len(heldout)} out-of-fold photographs (fold {member.heldout_fold} of {recipe.data.folds})"
+    score_map = fit_sigmoid(raw, low + (high - low) * mos[heldout], low=low, high=high, fitted_on=fitted_on)
     judged = score_map.apply(predict(network, views["selection"]))
     people = low + (high - low) * mos[selection]
     figures = {
@@ -167,7 +179,6 @@ def _train_member(
     provenance: dict[str, Any] = {
         "created": datetime.now(UTC).date().isoformat(),
         "recipe": msgspec.to_builtins(member),
-        "recipe_sha256": hashlib.sha256(recipe_path.read_bytes()).hexdigest(),
         "data": msgspec.to_builtins(recipe.data),
         "versions": {name: version(name) for name in ("edgeiqa", "torch", "timm", "lightning", "pillow")},
         "training_photographs": len(training),
@@ -176,6 +187,67 @@ def _train_member(
     save_checkpoint(
         folder, Checkpoint(name=member.name, system=system, score_map=score_map, provenance=provenance), network
     )
+
+
+@main.command(name="pack")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="NAME.eiqa.")
+@click.option("--images", type=click.Path(path_type=Path), required=True, help="Photographs for the parity gate.")
+@click.option("--card", type=click.Path(path_type=Path), help="Model card, Markdown, to pack.")
+@click.option("--overwrite", is_flag=True, help="Replace the output.")
+def pack_command(run: Path, output: Path, images: Path, card: Path | None, overwrite: bool) -> None:
+    """Pack the members of a run: batch norms folded, weights stored as FP16, gated on every photograph of --images."""
+    try:
+        _pack(run, output, images, card, overwrite)
+    except EdgeIQAError as error:
+        click.echo(f"error: {error}", err=True)
+        raise SystemExit(error.exit_code) from error
+
+
+def _pack(run: Path, output: Path, images: Path, card: Path | None, overwrite: bool) -> None:
+    members = [released(member) for member in load_trained(find_checkpoints(run))]
+    data = members[0].provenance["data"]
+    packing = pack(
+        output.stem,
+        [export_member(member, ("onnx",), "fp16") for member in members],
+        combine=Mean(),
+        scale=ScoreScale(),
+        golden=golden_photographs(),
+        provenance=Provenance(
+            created=max(member.provenance["created"] for member in members),
+            versions=library_versions(),
+            commands=(
+                "python -m edgeiqa.tools.default_bundle train --recipe recipes/default.toml --data DIR/mos.csv "
+                "--images DIR/images -o runs/default",
+                "python -m edgeiqa.tools.default_bundle pack runs/default --images DIR/images "
+                "--card docs/default-bundle.md -o default.eiqa",
+            ),
+            data=data["name"],
+            citation=data["citation"],
+            licence=f"weights: Apache-2.0; photographs: {data['licence']}",
+            notes={member.name: member.provenance for member in members},
+        ),
+        card="" if card is None else card.read_text(),
+    )
+    bundle, reports = write_gated(
+        output,
+        packing,
+        torch_reference(members),
+        read_photographs(find_photographs((images,))),
+        # The reference holds the released weights, so FP16 storage is held to the tolerance of FP32.
+        tolerance=PARITY_TOLERANCE["fp32"],
+        overwrite=overwrite,
+    )
+    for report in reports:
+        largest = f"{report.max_abs_difference:.2g} {report.unit}"
+        click.echo(f"parity of {report.engine} with torch on {report.photos} photographs: at most {largest}", err=True)
+    click.echo(f"{output}: {bundle.size_bytes / 1e6:.2f} MB")
+
+
+def released(member: Trained) -> Trained:
+    """A member with the weights that are released: batch norms folded, then rounded to the FP16 they are stored as."""
+    network = fold_batch_norms(member.network, member.network.system.preprocess.shapes)
+    return replace(member, network=cast("QualityNet", round_to_fp16(network)))
 
 
 if __name__ == "__main__":

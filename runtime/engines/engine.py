@@ -6,14 +6,16 @@ import importlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EngineError, MissingExtraError, UsageError
 from ..manifest import Artefact, Precision, Target
+from .onnx_bytes import require_one_file
 
-__all__ = ["ENGINES", "GraphEngine", "available_threads", "installed_engines", "open_engine"]
+__all__ = ["ENGINES", "GraphEngine", "GraphInput", "available_threads", "installed_engines", "open_engine"]
 
 # name: (module, class, library it needs, how that is installed, graphs it runs: the one it prefers first)
 ENGINES: dict[str, tuple[str, str, str, str, tuple[Target, ...]]] = {
@@ -26,6 +28,23 @@ ENGINES: dict[str, tuple[str, str, str, str, tuple[Target, ...]]] = {
         ("openvino", "onnx"),
     ),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class GraphInput:
+    """An input as a graph declares it: whether it is uint8, and its shape with the batch, None where it is symbolic."""
+
+    is_uint8: bool
+    shape: tuple[int | None, ...]
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether a uint8 tensor of that shape may be given."""
+        fits = (mine in (None, theirs) for mine, theirs in zip(self.shape, shape, strict=True))
+        return self.is_uint8 and len(self.shape) == len(shape) and all(fits)
+
+    def __str__(self) -> str:
+        sides = ", ".join("N" if side is None else str(side) for side in self.shape)
+        return f"{'uint8' if self.is_uint8 else 'not uint8'} [{sides}]"
 
 
 class GraphEngine(ABC):
@@ -87,6 +106,13 @@ class GraphEngine(ABC):
                 expected=f"inputs {sorted(self.inputs)} and outputs {sorted(self.outputs)}",
                 mend="export the bundle again",
             )
+        for name, shape in self.inputs.items():
+            if not found_inputs[name].takes((1, *shape)):
+                raise EngineError(
+                    f"a graph whose input {name!r} is {found_inputs[name]}",
+                    expected=f"uint8 {[1, *shape]}, the view's shape",
+                    mend="export the bundle again",
+                )
 
     def run(
         self, views: Mapping[str, NDArray[np.uint8]], outputs: Sequence[str] = ("score",)
@@ -118,25 +144,45 @@ class GraphEngine(ABC):
         unknown = sorted(set(outputs) - set(self.outputs))
         if unknown:
             raise EngineError(f"outputs {unknown}", expected=f"some of {self.outputs}", mend="ask for these")
-        results = {
-            name: np.asarray(result, dtype=np.float32)[0] for name, result in self._infer(batch, outputs).items()
-        }
+        # Bare errors of an engine's own, as in loading.
+        try:
+            found = {name: np.asarray(result, np.float32) for name, result in self._infer(batch, outputs).items()}
+        except Exception as error:
+            raise EngineError(
+                f"{self.name} {self.version} failed to run the graph: {error}",
+                expected="a result",
+                mend="try another --engine, or export the bundle again",
+            ) from error
+        odd = {name: result.shape for name, result in found.items() if not _is_of_one_photo(name, result)}
+        if odd:
+            raise EngineError(
+                f"results of shapes {odd} for one photograph",
+                expected="score of shape (1,), features of (1, C)",
+                mend="export the bundle again",
+            )
+        results = {name: result[0] for name, result in found.items()}
         broken = sorted(name for name, result in results.items() if not np.isfinite(result).all())
         if broken:
             raise EngineError(
                 f"{', '.join(broken)} of {self.name} that are not finite",
                 expected="finite numbers",
-                mend="run edgeiqa verify; the graph's arithmetic overflows in this precision, or its weights are broken",
+                mend="run edgeiqa verify: the arithmetic overflows in this precision, or the weights are broken",
             )
         return results
 
     @abstractmethod
-    def _load(self, files: Sequence[bytes], precision: Precision, threads: int) -> tuple[Sequence[str], Sequence[str]]:
-        """Load the graph; returns the names of its inputs and outputs."""
+    def _load(
+        self, files: Sequence[bytes], precision: Precision, threads: int
+    ) -> tuple[Mapping[str, GraphInput], Sequence[str]]:
+        """Load the graph; returns its inputs by name and the names of its outputs."""
 
     @abstractmethod
     def _infer(self, batch: Mapping[str, NDArray[np.uint8]], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Run a batch of one, ``[1, ...]`` in and out."""
+
+
+def _is_of_one_photo(name: str, result: NDArray[np.float32]) -> bool:
+    return result.shape == (1,) if name == "score" else result.ndim >= 1 and result.shape[0] == 1
 
 
 def available_threads() -> int:
@@ -183,6 +229,7 @@ def open_engine(
             expected=f"{' or '.join(targets)} for {name}",
             mend="name another --engine",
         )
+    _require_form(artefact.target, files)
     try:
         module = importlib.import_module(module_name, __package__)
     except ModuleNotFoundError as error:
@@ -191,3 +238,15 @@ def open_engine(
         raise MissingExtraError(f"no {library}", expected=f"{library}, to run on {name}", mend=install) from None
     engine_class: type[GraphEngine] = getattr(module, class_name)
     return engine_class(files, inputs=inputs, outputs=artefact.outputs, precision=artefact.precision, threads=threads)
+
+
+def _require_form(target: Target, files: Sequence[bytes]) -> None:
+    """Engines guess a graph's form from its bytes; it must be the one that the manifest names."""
+    if target == "onnx":
+        require_one_file(files[0])
+    elif target == "openvino" and not (len(files) == 2 and files[0].startswith((b"<?xml", b"<net"))):
+        raise EngineError(
+            f"an OpenVINO graph of {len(files)} files that begins with {files[0][:8]!r}",
+            expected="two: XML, then its weights",
+            mend="export the bundle again",
+        )

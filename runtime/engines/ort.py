@@ -9,7 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ..manifest import Precision
-from .engine import GraphEngine
+from .engine import GraphEngine, GraphInput
 
 __all__ = ["OnnxRuntimeEngine"]
 
@@ -27,13 +27,19 @@ class OnnxRuntimeEngine(GraphEngine):
         files: Sequence[bytes],
         precision: Precision,  # noqa: ARG002 - typed in the graph; the CPU provider has no switch that lowers it unasked
         threads: int,
-    ) -> tuple[Sequence[str], Sequence[str]]:
+    ) -> tuple[Mapping[str, GraphInput], Sequence[str]]:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _ERRORS_ONLY
         self._session = onnxruntime.InferenceSession(files[0], options, providers=["CPUExecutionProvider"])
-        return [node.name for node in self._session.get_inputs()], [node.name for node in self._session.get_outputs()]
+        inputs = {
+            node.name: GraphInput(
+                node.type == "tensor(uint8)", tuple(side if isinstance(side, int) else None for side in node.shape)
+            )
+            for node in self._session.get_inputs()
+        }
+        return inputs, [node.name for node in self._session.get_outputs()]
 
     def _infer(self, batch: Mapping[str, NDArray[np.uint8]], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         return dict(zip(outputs, self._session.run(list(outputs), dict(batch)), strict=True))

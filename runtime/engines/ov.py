@@ -9,7 +9,7 @@ import openvino
 from numpy.typing import NDArray
 
 from ..manifest import Precision
-from .engine import GraphEngine
+from .engine import GraphEngine, GraphInput
 
 __all__ = ["OpenVinoEngine"]
 
@@ -23,11 +23,23 @@ class OpenVinoEngine(GraphEngine):
     name = "openvino"
     version = openvino.__version__.split("-")[0]
 
-    def _load(self, files: Sequence[bytes], precision: Precision, threads: int) -> tuple[Sequence[str], Sequence[str]]:
+    def _load(
+        self, files: Sequence[bytes], precision: Precision, threads: int
+    ) -> tuple[Mapping[str, GraphInput], Sequence[str]]:
         core = openvino.Core()
         weights = openvino.Tensor(np.frombuffer(files[1], dtype=np.uint8)) if len(files) == 2 else None
         graph = core.read_model(files[0], weights) if weights is not None else core.read_model(files[0])
-        graph.reshape({name: [1, *shape] for name, shape in self.inputs.items()})
+        inputs = {
+            port.get_any_name(): GraphInput(
+                port.element_type == openvino.Type.u8,
+                tuple(None if side.is_dynamic else side.get_length() for side in port.partial_shape),
+            )
+            for port in graph.inputs
+        }
+        # What is not as it should be is left for the caller to refuse.
+        fitting = {name: [1, *shape] for name, shape in self.inputs.items() if name in inputs}
+        if all(inputs[name].takes(tuple(shape)) for name, shape in fitting.items()):
+            graph.reshape(fitting)
         compiled = core.compile_model(
             graph,
             "CPU",
@@ -39,7 +51,7 @@ class OpenVinoEngine(GraphEngine):
         )
         self._request = compiled.create_infer_request()
         self._ports = {name: port for port in compiled.outputs for name in port.get_names()}
-        return [port.get_any_name() for port in compiled.inputs], list(self._ports)
+        return inputs, list(self._ports)
 
     def _infer(self, batch: Mapping[str, NDArray[np.uint8]], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         results = self._request.infer(dict(batch), share_inputs=True)
