@@ -3,7 +3,8 @@
 python benchmarks/ridge.py --data DIR/mos.csv --images DIR/images [--bundle FILE]
 
 Features: mean and standard deviation over positions of four stages, and the pooled head, of EfficientNet-Lite0 and
--Lite1 at 384x384. Ridge on split=train (strength by leave-one-out on it), judged on split=test beside the bundle, paired.
+-Lite1 at 384x384. Ridge on split=train (strength by leave-one-out on it), judged on split=test beside
+the bundle, paired.
 """
 
 from __future__ import annotations

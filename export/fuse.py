@@ -87,7 +87,7 @@ def fold_batch_norms(network: torch.nn.Module, inputs: Mapping[str, tuple[int, .
 def _require_equal(
     network: torch.nn.Module, folded: torch.nn.Module, inputs: Mapping[str, tuple[int, ...]], tolerance: float = 1e-3
 ) -> None:
-    """Raise unless both give the same outputs: a convolution may compute its weights from its parameter at every call."""
+    """Raise unless both give the same outputs: a convolution may compute its weights anew at every call."""
     import torch
 
     generator = torch.Generator().manual_seed(0)

@@ -136,8 +136,9 @@ def _show(measured: Measurement) -> None:
             spread = f"{latency.p50_ms:.1f} ms, p95 {latency.p95_ms:.1f} ms"
             rows.append([f"{what}, median of {latency.runs} runs", spread])
     rows.append(["peak memory of this process", written(measured.peak_rss_mib, 1, 0, "MiB")])
+    engine = f"{measured.engine} {measured.engine_version}, {measured.precision}"
     print_table(
         [f"{measured.subject} on a {measured.photo_width}x{measured.photo_height} photograph", "measured"],
         rows,
-        title=f"{measured.engine} {measured.engine_version} {measured.precision}, {measured.threads} threads, {host.cpu}",
+        title=f"{engine}, {measured.threads} threads, {host.cpu}",
     )
