@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import ExportError
-from .graph import is_stored_as_fp16
+from .graph import is_stored_as_fp16, require_fp16_range
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ def fold_batch_norms(network: torch.nn.Module, inputs: Mapping[str, tuple[int, .
     """A copy of a network in eval mode whose batch normalisations are folded into the convolutions before them.
 
     Which convolution feeds a normalisation is seen in one forward pass: its output tensor is the normalisation's input.
-    A convolution that feeds several of them, or that runs more than once, is left as it is.
+    A pair of which either runs more than once, or whose convolution feeds several of them, is left as it is.
 
     Args:
         network: left as it is.
@@ -53,7 +53,8 @@ def fold_batch_norms(network: torch.nn.Module, inputs: Mapping[str, tuple[int, .
 
     def consumed(name: str) -> Any:
         def hook(_module: Any, arguments: tuple[Any, ...]) -> None:
-            producer = producers.get(id(arguments[0]))
+            runs[name] += 1
+            producer = producers.get(id(arguments[0])) if arguments else None
             if producer is not None:
                 pairs.append((producer, name))
 
@@ -72,7 +73,7 @@ def fold_batch_norms(network: torch.nn.Module, inputs: Mapping[str, tuple[int, .
     for conv_name, norm_name in pairs:
         conv: Any = folded.get_submodule(conv_name)
         norm: Any = folded.get_submodule(norm_name)
-        if runs[conv_name] != 1 or feeds[conv_name] != 1 or norm.running_mean is None:
+        if runs[conv_name] != 1 or runs[norm_name] != 1 or feeds[conv_name] != 1 or norm.running_mean is None:
             continue
         conv.weight, conv.bias = fuse_conv_bn_weights(
             conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
@@ -109,12 +110,16 @@ def round_to_fp16(network: torch.nn.Module) -> torch.nn.Module:
     """A copy of a network whose large weights are rounded to FP16's values and kept as FP32.
 
     They are those that `store_as_fp16` stores as FP16, which then loses nothing.
+
+    Raises:
+        ExportError: a weight is beyond FP16's range.
     """
     import torch
 
     rounded = copy.deepcopy(network)
     with torch.no_grad():
-        for parameter in rounded.parameters():
+        for name, parameter in rounded.named_parameters():
             if is_stored_as_fp16(tuple(parameter.shape)):
+                require_fp16_range(name, float(parameter.abs().max()))
                 parameter.copy_(parameter.half().float())
     return rounded

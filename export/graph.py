@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import logging
 import math
 import warnings
@@ -17,7 +19,15 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-__all__ = ["IR_VERSION", "OPSET", "graph_bytes", "is_stored_as_fp16", "store_as_fp16", "to_onnx"]
+__all__ = [
+    "IR_VERSION",
+    "OPSET",
+    "graph_bytes",
+    "is_stored_as_fp16",
+    "require_fp16_range",
+    "store_as_fp16",
+    "to_onnx",
+]
 
 OPSET = 20
 """The first that keeps GELU and LayerNormalization whole and that TensorRT 10 reads."""
@@ -28,7 +38,7 @@ IR_VERSION = 10
 _MAX_PROTOBUF_BYTES = 2**31 - 1
 _FP16_LARGEST = 65504.0
 _FP16_LEAST_ELEMENTS = 256
-"""Smaller tensors (biases, normalisation) stay FP32: they cost nothing and their errors reach whole channels."""
+"""Smaller tensors and all vectors (biases, scales) stay FP32: they cost nothing, their errors reach whole channels."""
 
 
 def to_onnx(
@@ -49,7 +59,8 @@ def to_onnx(
 
     Raises:
         MissingExtraError: onnx, onnxscript or torch is not installed.
-        ExportError: the exporter refuses the network, the graph fails onnx's check, or is over 2 GB.
+        ExportError: the exporter refuses the network, it does not keep the photographs of a batch apart or reads uint8
+            without a cast, the graph fails onnx's check, or is over 2 GB.
     """
     try:
         import onnx  # noqa: F401 - and the check that follows
@@ -79,8 +90,9 @@ def to_onnx(
     level = quiet.level
     quiet.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            # The exporter's own notices; what it got wrong, the parity gate finds.
+        # The exporter's own notices, and whole programs that it prints where it fails; what it got wrong and did not
+        # notice, the parity gate finds.
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 Named(),
@@ -100,8 +112,10 @@ def to_onnx(
         raise
     # torch's exporter has an error type for each of its passes; all mean that this network was not exported.
     except Exception as error:
+        # What it raises itself is advice of many lines; the reason stands behind it.
+        reason = error.__cause__ or error
         raise ExportError(
-            f"torch could not export the network: {type(error).__name__}: {str(error)[:2000]}",
+            f"torch could not export the network: {type(reason).__name__}: {str(reason).strip().partition(chr(10))[0]}",
             expected="a network that torch.export takes, with a symbolic batch",
             mend="export it alone by torch.onnx.export(..., dynamo=True, report=True) to see which operation",
         ) from error
@@ -111,7 +125,7 @@ def to_onnx(
 
 
 def _finished(model: onnx.ModelProto, inputs: Mapping[str, tuple[int, ...]], outputs: Sequence[str]) -> onnx.ModelProto:
-    """Pin versions, drop what names the machine, put the outputs' shapes and names right, and check."""
+    """Pin versions, drop what names the machine, and check names, shapes and the graph."""
     import onnx
 
     found_inputs = [value.name for value in model.graph.input]
@@ -122,12 +136,23 @@ def _finished(model: onnx.ModelProto, inputs: Mapping[str, tuple[int, ...]], out
             expected=f"inputs {list(inputs)} and outputs {list(outputs)}",
             mend="give the network's forward one argument a view, each used",
         )
+    shapes = {
+        value.name: [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim]
+        for value in model.graph.output
+    }
+    if shapes[outputs[0]] != ["N"] or any(shape[:1] != ["N"] for shape in shapes.values()):
+        raise ExportError(
+            f"outputs of shapes {shapes}",
+            expected=f"{outputs[0]} of shape ['N'], one number a photograph, and the others ['N', ...]",
+            mend="let the network's forward keep the photographs of a batch apart",
+        )
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if opset != OPSET:
         raise ExportError(f"a graph of opset {opset}", expected=f"opset {OPSET}", mend="check the installed onnxscript")
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "edgeiqa", ""
     _drop_traces(model)
+    _put_casts_first(model, inputs)
     if model.ByteSize() >= _MAX_PROTOBUF_BYTES:
         raise ExportError(
             f"a graph of {model.ByteSize()} bytes", expected="less than 2 GiB", mend="store the weights as FP16"
@@ -141,19 +166,61 @@ def _finished(model: onnx.ModelProto, inputs: Mapping[str, tuple[int, ...]], out
 
 def _drop_traces(model: onnx.ModelProto) -> None:
     """Drop stack traces and module paths: they name files of this machine, and can outweigh a small network."""
-    del model.metadata_props[:]
-    model.doc_string = model.graph.doc_string = ""
     model.graph.name = "edgeiqa"
-    del model.graph.metadata_props[:]
-    groups: list[Any] = [model.graph.node, model.graph.value_info, model.graph.input, model.graph.output]
-    for entry in [entry for group in groups for entry in group] + list(model.graph.initializer):
+    entries: list[Any] = [model]
+    graphs = [model.graph]
+    while graphs:
+        graph = graphs.pop()
+        entries += [graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer]
+        # The branches of an If, the body of a Loop.
+        for attribute in [attribute for node in graph.node for attribute in node.attribute]:
+            graphs += [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
+    for entry in entries:
         entry.doc_string = ""
         del entry.metadata_props[:]
 
 
+def _put_casts_first(model: onnx.ModelProto, inputs: Mapping[str, tuple[int, ...]]) -> None:
+    """Let nothing but a Cast read the uint8 inputs: TensorRT takes uint8 nowhere else.
+
+    Where a network reads the batch from the pixels' shape, it reads it behind the Cast.
+    """
+    casts: dict[str, Any] = {}
+    for node in model.graph.node:
+        if node.op_type == "Cast" and node.input[0] in inputs:
+            casts.setdefault(node.input[0], node)
+    for node in model.graph.node:
+        if node.op_type == "Shape" and node.input[0] in casts:
+            node.input[0] = casts[node.input[0]].output[0]
+    readers = {
+        name: sorted({node.op_type for node in model.graph.node if name in node.input} - {"Cast"}) for name in inputs
+    }
+    if any(readers.values()):
+        raise ExportError(
+            f"uint8 inputs read by {readers}",
+            expected="each read by a Cast alone",
+            mend="let the network's forward turn each view into float before anything else",
+        )
+    first = {cast.output[0] for cast in casts.values()}
+    nodes = sorted(model.graph.node, key=lambda node: node.output[0] not in first)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
 def is_stored_as_fp16(shape: tuple[int, ...]) -> bool:
     """Whether `store_as_fp16` stores a weight of that shape as FP16."""
-    return len(shape) >= 2 and math.prod(shape) >= _FP16_LEAST_ELEMENTS
+    # The exporter writes some vectors as [1, C, 1, 1], which the network holds as [C]: only sides above 1 tell.
+    return sum(side > 1 for side in shape) >= 2 and math.prod(shape) >= _FP16_LEAST_ELEMENTS
+
+
+def require_fp16_range(name: str, largest: float) -> None:
+    """Raise `ExportError` where a weight's largest absolute element is beyond FP16, or is not a number."""
+    if not largest <= _FP16_LARGEST:
+        raise ExportError(
+            f"weight {name} with an element of {largest}",
+            expected=f"at most {_FP16_LARGEST}, FP16's largest",
+            mend="store the weights as FP32 (--store fp32)",
+        )
 
 
 def store_as_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -177,14 +244,8 @@ def store_as_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
         if tensor.data_type != TensorProto.FLOAT or not is_stored_as_fp16(tuple(tensor.dims)):
             continue
         weight = numpy_helper.to_array(tensor)
-        largest = float(np.abs(weight).max())
-        if not largest <= _FP16_LARGEST:
-            raise ExportError(
-                f"weight {tensor.name} with an element of {largest}",
-                expected=f"at most {_FP16_LARGEST}, FP16's largest",
-                mend="store the weights as FP32 (--store fp32)",
-            )
         name = tensor.name
+        require_fp16_range(name, float(np.abs(weight).max()))
         stored.graph.initializer[index].CopyFrom(numpy_helper.from_array(weight.astype(np.float16), f"{name}.fp16"))
         casts.append(helper.make_node("Cast", [f"{name}.fp16"], [name], name=f"{name}.cast", to=TensorProto.FLOAT))
     nodes = casts + list(stored.graph.node)

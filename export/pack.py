@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from ..profiles.parity import ParityReport, check_parity, hash_photos
 from ..runtime.bundle import Bundle, encode_view, listed_parts, refuse_existing, write_bundle
 from ..runtime.decode import open_photo
 from ..runtime.engines.engine import GraphEngine, available_threads, open_engine
-from ..runtime.errors import ExportError, GateError
+from ..runtime.errors import ExportError, GateError, PhotoError
 from ..runtime.manifest import (
     FORMAT,
     Artefact,
@@ -47,6 +48,7 @@ __all__ = [
     "ParityTolerance",
     "Photograph",
     "Reference",
+    "check_golden_names",
     "gate_parity",
     "golden_photographs",
     "pack",
@@ -71,18 +73,23 @@ class ParityTolerance:
 
     Attributes:
         score_points: of a combined score.
-        raw_relative: of a raw score, as a share of the largest raw score or of 1, whichever is more.
+        raw_share: of a raw score, as a share of the range of a member's raw scores over the photographs (the narrowest
+            member's): a network whose scores hardly differ does not pass for that alone. Differences within float32's
+            own noise, 2e-5 of the largest raw score or of 1, always pass.
     """
 
     score_points: float
-    raw_relative: float
+    raw_share: float
 
 
 PARITY_TOLERANCE: dict[StoredAs, ParityTolerance] = {
-    "fp32": ParityTolerance(score_points=0.05, raw_relative=1e-4),
-    "fp16": ParityTolerance(score_points=0.25, raw_relative=5e-3),
+    "fp32": ParityTolerance(score_points=0.05, raw_share=0.01),
+    "fp16": ParityTolerance(score_points=0.25, raw_share=0.25),
 }
 """By how the weights are stored: FP16 rounds each to 11 bits, which moves scores although the arithmetic is FP32."""
+
+
+_RAW_NOISE = 2e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +172,7 @@ def pack(
         card: the model card, Markdown; it becomes ``card.md``.
 
     Raises:
-        ExportError: members without graphs or with different ones, or no golden photograph.
+        ExportError: members without graphs or with different ones, no golden photograph, or as of `check_golden_names`.
         EngineError: an engine refuses its graph.
         PhotoError: a golden photograph cannot be read.
     """
@@ -176,6 +183,7 @@ def pack(
             expected="golden photographs, and members that all have the same targets and precisions",
             mend="export every member to each target and precision",
         )
+    check_golden_names(golden)
     parts: dict[str, bytes] = {"card.md": card.encode()} if card else {}
     views: dict[str, list[dict[str, NDArray[np.uint8]]]] = {member.name: [] for member in members}
     photos: list[Golden] = []
@@ -185,7 +193,7 @@ def pack(
         owners: dict[Preprocess, str] = {}
         named: dict[str, dict[str, str]] = {}
         for member in members:
-            cut = cut_views(open_photo(photo.data, member.preprocess).image, member.preprocess)
+            cut = _cut(photo, member.preprocess)
             views[member.name].append(cut)
             owner = owners.setdefault(member.preprocess, member.name)
             named[member.name] = {view: f"golden/{photo.name}.{owner}.{view}.png" for view in cut}
@@ -215,6 +223,29 @@ def pack(
         parts=listed_parts(parts),
     )
     return Packing(_with_golden_scores(manifest), parts)
+
+
+def check_golden_names(golden: Sequence[Photograph]) -> None:
+    """Golden photographs' names become names of parts.
+
+    Raises:
+        ExportError: two are the same but for case, or one has other characters than a part may have.
+    """
+    names = [photo.name for photo in golden]
+    plain = all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", name) for name in names)
+    if not plain or len({name.lower() for name in names}) < len(names):
+        raise ExportError(
+            f"golden photographs named {names}",
+            expected="a name of its own for each, of letters, digits, . _ -",
+            mend="rename the files",
+        )
+
+
+def _cut(photo: Photograph, preprocess: Preprocess) -> dict[str, NDArray[np.uint8]]:
+    try:
+        return cut_views(open_photo(photo.data, preprocess).image, preprocess)
+    except PhotoError as error:
+        raise PhotoError(f"{photo.name}: {error.got}", expected=error.expected, mend=error.mend) from error
 
 
 def _answered(
@@ -286,10 +317,7 @@ def gate_parity(
     raw_names: list[str] = []
     for photo in photos:
         expected = {
-            member.name: reference(
-                member.name, cut_views(open_photo(photo.data, member.preprocess).image, member.preprocess)
-            )
-            for member in bundle.manifest.members
+            member.name: reference(member.name, _cut(photo, member.preprocess)) for member in bundle.manifest.members
         }
         got = scorer.raw(photo.data)
         raws[0].extend(expected.values())
@@ -310,13 +338,23 @@ def gate_parity(
         check_parity(
             *raws,
             raw_names,
-            tolerance.raw_relative * max(1.0, *(abs(raw) for raw in raws[0])),
+            _raw_tolerance(raws[0], len(bundle.manifest.members), tolerance),
             engine=engine,
             precision=precision,
             images_sha256=images_sha256,
             unit="raw",
         ),
     )
+
+
+def _raw_tolerance(raw: Sequence[float], members: int, tolerance: ParityTolerance) -> float:
+    """Of raw scores ``[photographs * members]``; those that are not finite fail by themselves."""
+    by_member = np.array(raw, dtype=np.float64).reshape(-1, members)
+    finite = by_member[np.isfinite(by_member).all(axis=1)]
+    if not len(finite):
+        return _RAW_NOISE
+    narrowest = float(np.ptp(finite, axis=0).min())
+    return max(tolerance.raw_share * narrowest, _RAW_NOISE * max(1.0, float(np.abs(finite).max())))
 
 
 def write_gated(

@@ -83,9 +83,14 @@ class Bundle:
             BundleRequiresError: it needs a capability that this version does not have.
         """
         path = Path(path)
-        if not path.is_file():
+        try:
+            is_file, is_folder = path.is_file(), path.is_dir()
+        # A name that is too long, or a folder that may not be read.
+        except OSError:
+            is_file = is_folder = False
+        if not is_file:
             raise BundleFormatError(
-                f"{path}, which is {'a folder' if path.is_dir() else 'not there'}",
+                f"{path}, which is {'a folder' if is_folder else 'not there'}",
                 expected="a bundle file (NAME.eiqa)",
                 mend="correct the path",
             )
@@ -143,7 +148,9 @@ class Bundle:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"{folder}, which exists", expected="a new or empty folder", mend="name another with -o")
         parts = {name: self.read(name) for name in self.manifest.parts}
-        parts[MANIFEST_NAME] = msgspec.json.format(msgspec.json.encode(self.manifest), indent=2)
+        # As it stands in the file, with the fields of later minor formats that are passed over here.
+        with zipfile.ZipFile(self.path) as archive:
+            parts[MANIFEST_NAME] = archive.read(MANIFEST_NAME)
         above = folder.absolute().parent
         above.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=above, prefix=f".{folder.name}-") as partial:

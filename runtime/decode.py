@@ -20,7 +20,7 @@ from .preprocess import Preprocess
 
 __all__ = ["MAX_PIXELS", "Photo", "PhotoSource", "open_photo"]
 
-PhotoSource = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
+PhotoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
 
 MAX_PIXELS = 178_956_970
 """Photographs of more pixels are refused before they are decoded; it is the number at which Pillow itself refuses."""

@@ -18,8 +18,7 @@ Every error says what was got, what was expected, and the command or change that
     ├── ExportError             a graph that cannot be made
     └── HonestNoError           the work ran and the answer is no                exit 1
         ├── GateError               a gate failed
-        ├── BudgetError             a budget is broken
-        └── VerifyError             golden answers were not reproduced
+        └── BudgetError             a budget is broken
 """
 
 from __future__ import annotations
@@ -42,7 +41,6 @@ __all__ = [
     "PhotoError",
     "RecordError",
     "UsageError",
-    "VerifyError",
 ]
 
 
@@ -132,7 +130,3 @@ class GateError(HonestNoError):
 
 class BudgetError(HonestNoError):
     """A budget is broken."""
-
-
-class VerifyError(HonestNoError):
-    """Golden answers were not reproduced."""

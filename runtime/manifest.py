@@ -191,8 +191,8 @@ class ScoreScale(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         _require(
             math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high,
-            "a scale",
-            "low < high",
+            f"a scale of [{self.low}, {self.high}]",
+            "finite numbers, low < high",
         )
 
 
@@ -247,6 +247,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         names = [member.name for member in self.members]
         _require(1 <= len(names) <= 64, f"{len(names)} members", "1 to 64")
         _require(len(set(names)) == len(names), f"members named {names}", "a name of its own for each")
+        _require(len(self.golden) >= 1, "no golden photograph", "at least one, or nothing could be verified")
         if isinstance(self.combine, WeightedMean):
             agree = len(self.combine.weights) == len(names)
             _require(agree, f"{len(self.combine.weights)} weights for {len(names)} members", "one weight a member")

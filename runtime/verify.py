@@ -64,6 +64,9 @@ def verify(scorer: Scorer) -> Verification:
 
     Raises:
         BundleHashError: a part is not what the manifest says.
+        BundleFormatError: a golden view is no PNG of its view's shape.
+        PhotoError: a golden photograph cannot be read here.
+        EngineError: a graph's result is not finite.
     """
     bundle: Bundle = scorer.bundle
     manifest = bundle.manifest

@@ -67,4 +67,12 @@ def main(arguments: list[str] | None = None) -> None:
     except EdgeIQAError as error:
         click.echo(f"error: {error.got}\n  expected: {error.expected}\n  to mend:  {error.mend}", err=True)
         status = error.exit_code
+    except OSError as error:
+        # A disk that is full, a folder that may not be written, a name too long.
+        click.echo(
+            f"error: {error}\n  expected: files and folders that may be read and written\n"
+            "  to mend:  check the path, its permissions and the space on the disk",
+            err=True,
+        )
+        status = 2
     sys.exit(status if isinstance(status, int) else 0)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import click
 
-from ..runtime.errors import UsageError
+from ..runtime.errors import MissingExtraError, UsageError
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -18,6 +20,7 @@ __all__ = [
     "find_photographs",
     "json_option",
     "parse_size",
+    "require_libraries",
 ]
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -45,6 +48,17 @@ def engine_options(function: Function) -> Function:
     return function
 
 
+def _require_rising(_: click.Context, __: click.Parameter, bounds: tuple[float, float]) -> tuple[float, float]:
+    low, high = bounds
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UsageError(
+            f"--score-range {low:g} {high:g}",
+            expected="two finite numbers, the lower one first",
+            mend="give the lowest and the highest score of the scale that mos is on",
+        )
+    return bounds
+
+
 def dataset_options(function: Function) -> Function:
     """``--data``, ``--images``, ``--split`` and ``--score-range``: photographs with human scores."""
     for option in (
@@ -54,6 +68,7 @@ def dataset_options(function: Function) -> Function:
             default=(0.0, 100.0),
             show_default=True,
             metavar="LOW HIGH",
+            callback=_require_rising,
             help="Of the MOS column.",
         ),
         click.option("--split", help="Only the rows whose split is this."),
@@ -62,6 +77,21 @@ def dataset_options(function: Function) -> Function:
     ):
         function = option(function)
     return function
+
+
+def require_libraries(libraries: tuple[str, ...], extras: str) -> None:
+    """Say that an extra is missing before any work is done; nothing is imported.
+
+    Raises:
+        MissingExtraError: one of the libraries is not installed.
+    """
+    missing = [library for library in libraries if importlib.util.find_spec(library) is None]
+    if missing:
+        raise MissingExtraError(
+            f"no {', '.join(missing)}",
+            expected=f"the extra{'s' if ',' in extras else ''} {extras}",
+            mend=f'pip install "edgeiqa[{extras}]"',
+        )
 
 
 def find_photographs(paths: tuple[Path, ...]) -> list[Path]:

@@ -13,7 +13,7 @@ from ..export.graph import graph_bytes, store_as_fp16, to_onnx
 from ..export.openvino_graph import to_openvino
 from ..export.pack import Graph, PackedMember, Photograph, Reference
 from ..profiles.onnx_cost import count_graph
-from ..runtime.errors import ModelError
+from ..runtime.errors import ModelError, PhotoError
 from ..runtime.manifest import StoredAs, Target
 from ..runtime.score_map import ScoreMap, Sigmoid
 
@@ -135,8 +135,20 @@ def torch_reference(members: Sequence[Trained]) -> Reference:
 
 
 def read_photographs(paths: Sequence[Path]) -> list[Photograph]:
-    """Photographs by file name; they are read whole."""
-    return [Photograph(path.name, path.read_bytes()) for path in paths]
+    """Photographs by file name; they are read whole.
+
+    Raises:
+        PhotoError: one cannot be read.
+    """
+    photographs = []
+    for path in paths:
+        try:
+            photographs.append(Photograph(path.name, path.read_bytes()))
+        except OSError as error:
+            raise PhotoError(
+                f"{path} ({error.strerror or error})", expected="a photograph", mend="correct the path"
+            ) from error
+    return photographs
 
 
 def library_versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -21,7 +22,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
 
     # A pipe has no width of its own, and a path that is cut in two is of no use to a script.
     console = Console() if sys.stdout.isatty() else Console(width=10_000)
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(title=None if title is None else _escaped(title), box=box.SIMPLE_HEAD, title_justify="left")
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
@@ -32,12 +33,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
 def _escaped(text: str) -> str:
     from rich.markup import escape
 
-    return escape(text)
+    # A file name that is not UTF-8 has lone surrogates in Python, which no terminal takes.
+    return escape(text.encode(errors="surrogateescape").decode(errors="replace"))
 
 
 def print_json(value: object) -> None:
-    """One line of JSON on stdout."""
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    """One line of JSON on stdout, in ASCII: any stdout takes it, and file names that are not UTF-8 come through."""
+    line = json.dumps(msgspec.to_builtins(value), separators=(",", ":"), allow_nan=False)
+    sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 

@@ -21,7 +21,7 @@ from ..runtime.errors import DataError
 from ..runtime.manifest import Artefact, Manifest
 from ..runtime.score_map import ScoreMap
 from ..runtime.scorer import Scorer, combine_raw
-from .options import PathArgument, dataset_options, json_option
+from .options import PathArgument, dataset_options, json_option, require_libraries
 from .show import print_json, print_table, with_progress
 
 __all__ = ["calibrate"]
@@ -65,6 +65,7 @@ def calibrate(
     The scale of the output is --score-range. The figures after are cross-fitted: each photograph is judged by maps that
     were fitted on the other four fifths. A map rises everywhere, so a single network's ranking does not change.
     """
+    require_libraries(("scipy",), "evaluate")
     refuse_existing(output, overwrite=overwrite)
     opened = Bundle.open(bundle)
     if opened.manifest.scale.comparable == "scene":

@@ -92,6 +92,9 @@ def _answers(engine: str) -> str:
         return "verified" if verify(Scorer(default_bundle(), engine=engine)).passed else "GIVES OTHER ANSWERS"
     except EdgeIQAError as error:
         return f"{type(error).__name__}: {error.got}"
+    # A library that is installed and does not load: a system library that it needs is missing, say.
+    except ImportError as error:
+        return f"does not load: {error}"
 
 
 def _version(library: str) -> str | None:

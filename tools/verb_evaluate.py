@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from ..profiles.metrics import evaluate as judge
 from ..runtime.bundle import Bundle
 from ..runtime.errors import DataError
 from ..runtime.scorer import Scorer, default_bundle
-from .options import PathArgument, dataset_options, engine_options, json_option
+from .options import PathArgument, dataset_options, engine_options, json_option, require_libraries
 from .show import print_json, print_table, say, with_progress
 
 if TYPE_CHECKING:
@@ -55,18 +56,22 @@ def evaluate(
     """Judge bundles against human scores: SRCC, PLCC, KRCC, MAE, RMSE with 95 % bootstrap intervals.
 
     Several bundles stand side by side, with each one's paired difference to the first. No BUNDLE: the default one. MAE
-    and RMSE are on the bundle's scale, to which the opinions are mapped.
+    and RMSE are on the bundle's scale, to which the opinions are mapped. Photographs that cannot be read are left out
+    and counted as failed, and the exit status is 1.
     """
+    require_libraries(("scipy",), "evaluate")
     dataset = read_csv(data, images, score_range=score_range, comparable=comparable)
     if split is not None:
         dataset = select(dataset, split=split)
     opened = [Bundle.open(path) for path in bundles] or [default_bundle()]
     first: NDArray[np.float64] | None = None
     rows = []
+    failed = 0
     for bundle in opened:
         scorer = Scorer(bundle, engine=engine, precision=precision, threads=threads)
         predictions = _predictions(scorer, dataset)
         read = np.isfinite(predictions)
+        failed = max(failed, int((~read).sum()))
         mos = _on_scale(dataset, bundle.manifest.scale)
         accuracy = _judge(predictions, mos, read, dataset, resamples, seed)
         difference = None
@@ -82,6 +87,9 @@ def evaluate(
         title = f"{len(dataset.photos)} photographs of {data}{f', split {split}' if split else ''}"
         columns = ["bundle", "n", "failed", "SRCC", "PLCC", "KRCC", "MAE", "RMSE", "SRCC - first"]
         print_table(columns, rows, title=title)
+    if failed:
+        say(f"{failed} of {len(dataset.photos)} photographs could not be read")
+        sys.exit(1)
 
 
 def _predictions(scorer: Scorer, dataset: Dataset) -> NDArray[np.float64]:

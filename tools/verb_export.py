@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Literal, cast
 import click
 import msgspec
 
+from ..runtime.bundle import refuse_existing
 from ..runtime.errors import UsageError
 from ..runtime.manifest import Combine, Mean, Median, Provenance, ScoreScale, StoredAs, Target, WeightedMean
-from .options import PathArgument, find_photographs, json_option, parse_size
+from .options import PathArgument, find_photographs, json_option, parse_size, require_libraries
 from .show import print_json, say
 
 if TYPE_CHECKING:
     from ..compress.models.weights import Weights
+    from ..export.pack import Photograph
     from .packing import Trained
 
 __all__ = ["export"]
@@ -91,24 +93,31 @@ def export(
     Every graph is compared with torch through the runtime's own path, file in and score out, before anything is
     written; exit status 1 if one is further away than the tolerance.
     """
+    chosen = cast("tuple[Target, ...]", tuple(dict.fromkeys(targets)) or ("onnx",))
+    libraries = ("torch", "timm", "safetensors", "onnx", "onnxscript")
+    require_libraries((*libraries, "openvino") if "openvino" in chosen else libraries, "compress,export")
     from ..export.pack import PARITY_TOLERANCE, ParityTolerance, golden_photographs, pack, write_gated
     from .packing import export_member, library_versions, read_photographs, torch_reference
 
     started = time.perf_counter()
+    # All that can be refused is refused before the export, which takes minutes for a large network.
+    if output is not None:
+        refuse_existing(output, overwrite=overwrite)
+    golden_photos = _golden(golden) if golden else golden_photographs()
+    photos = read_photographs(find_photographs((images,))) if images else golden_photos
     members = _members(inputs, system, backbone, size, weights, runs)
+    combined = parse_combine(combine, len(members))
     name = output.stem if output else members[0].name if len(members) == 1 else "ensemble"
     path = output or Path(f"{name}.eiqa")
-    chosen = cast("tuple[Target, ...]", tuple(dict.fromkeys(targets)) or ("onnx",))
+    refuse_existing(path, overwrite=overwrite)
     stored_as = cast("StoredAs", store)
-    golden_photos = read_photographs(golden) if golden else list(golden_photographs())
-    photos = read_photographs(find_photographs((images,))) if images else golden_photos
     say(f"exporting {len(members)} member{'s' if len(members) > 1 else ''} to {', '.join(chosen)}")
     packed = [export_member(member, chosen, stored_as) for member in members]
     low, high = members[0].score_map.low, members[0].score_map.high
     packing = pack(
         name,
         packed,
-        combine=parse_combine(combine, len(members)),
+        combine=combined,
         scale=ScoreScale(low=low, high=high),
         golden=golden_photos,
         provenance=Provenance(
@@ -119,7 +128,7 @@ def export(
     )
     usual = PARITY_TOLERANCE[stored_as]
     points = tolerance or usual.score_points * (high - low) / 100
-    limit = ParityTolerance(score_points=points, raw_relative=usual.raw_relative)
+    limit = ParityTolerance(score_points=points, raw_share=usual.raw_share)
     bundle, reports = write_gated(path, packing, torch_reference(members), photos, tolerance=limit, overwrite=overwrite)
     if as_json:
         print_json(
@@ -133,6 +142,15 @@ def export(
         )
     say(f"{bundle.size_bytes / 1e6:.2f} MB in {time.perf_counter() - started:.0f} s")
     click.echo(path)
+
+
+def _golden(paths: tuple[Path, ...]) -> tuple[Photograph, ...]:
+    from ..export.pack import Photograph, check_golden_names
+    from .packing import read_photographs
+
+    photos = tuple(Photograph(Path(photo.name).stem, photo.data) for photo in read_photographs(paths))
+    check_golden_names(photos)
+    return photos
 
 
 def _members(
@@ -202,7 +220,9 @@ def _untrained(system: str | None, backbone: str | None, size: str | None, weigh
     if weights == "none":
         say(f"{record.name}: RANDOM WEIGHTS; its scores mean nothing")
     network = build(record, weights=parse_weights(weights))
-    return Trained(record.name, network, plain_map(), {"weights": weights, "system": record.name})
+    # Of a file its name and not where it lies: that is this machine's.
+    provenance = {"weights": Path(weights).name, "system": record.name}
+    return Trained(record.name, network, plain_map(), provenance)
 
 
 def parse_weights(text: str) -> Weights:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ..runtime.bundle import Bundle
+from ..runtime.errors import UsageError
 from ..runtime.manifest import Artefact, Member
 from ..runtime.preprocess import Preprocess
 from ..runtime.scorer import default_bundle
@@ -25,6 +26,12 @@ def info(bundle: Path | None, card: bool, as_json: bool) -> None:
     opened = default_bundle() if bundle is None else Bundle.open(bundle)
     manifest = opened.manifest
     if card:
+        if "card.md" not in manifest.parts:
+            raise UsageError(
+                f"{opened.path}, which has no model card",
+                expected="a bundle with one",
+                mend="leave --card out to see what the bundle holds",
+            )
         click.echo(opened.read("card.md").decode())
         return
     if as_json:

@@ -45,7 +45,8 @@ def score(
             rows.append(_row(result))
     if not as_json:
         scale = scorer.bundle.manifest.scale
-        title = f"{scorer.bundle.manifest.name}: {scale.low:g} to {scale.high:g}, higher is better"
+        better = "higher" if scale.higher_is_better else "lower"
+        title = f"{scorer.bundle.manifest.name}: {scale.low:g} to {scale.high:g}, {better} is better"
         print_table(["photograph", "score", "spread", "size"], rows, title=title)
     if failed:
         click.echo(f"{failed} of {len(photographs)} photographs could not be read", err=True)

@@ -162,8 +162,8 @@ def build(path: Path, recipe: Recipe | None = None, *, overwrite: bool = False) 
 
 
 def changed(struct: Any, **fields: Any) -> Any:
-    """A record with other fields."""
-    return msgspec.structs.replace(struct, **fields)
+    """A record with other fields, checked as any new one."""
+    return type(struct)(**{**msgspec.structs.asdict(struct), **fields})
 
 
 def _member(member: Ingredients, raw: Sequence[float]) -> Member:

@@ -254,7 +254,8 @@ def test_the_names_of_operations_in_json_are_the_formats() -> None:
         '{"views": [{"name": "v", "operations": [{"type": "resize", "width": 8, "height": 8, "fit": "squeeze"}]}]}',
         '{"views": [{"name": "v", "operations": [{"type": "resize", "width": 8, "height": 8}]}], "gamma": 2}',
         '{"views": [{"name": "v", "operations": [{"type": "resize", "width": 8, "height": 8}]}], "alpha": "grey"}',
-        '{"views": [{"name": "v", "operations": [{"type": "crop", "width": 8, "height": 8}]}], "decode": {"type": "dct"}}',
+        '{"decode": {"type": "dct"}, "views": [{"name": "v", "operations": [{"type": "scale", "denominator": 1}]}]}',
+        '{"decode": {"type": "fast"}, "views": [{"name": "v", "operations": [{"type": "scale", "denominator": 1}]}]}',
     ],
 )
 def test_json_that_is_unknown_or_out_of_range_is_refused(broken: str) -> None:

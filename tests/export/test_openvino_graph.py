@@ -1,0 +1,75 @@
+"""OpenVINO's form of a graph: the same answers as onnxruntime's, half the bytes with FP16, nothing of the machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from edgeiqa.export.openvino_graph import to_openvino
+from edgeiqa.export.pack import TARGET_ENGINE
+from edgeiqa.runtime.engines.engine import GraphEngine, open_engine
+from edgeiqa.runtime.errors import ExportError, MissingExtraError
+from edgeiqa.runtime.manifest import Artefact, Target
+from edgeiqa.runtime.score_map import ScoreMap
+
+from .networks import SYSTEMS, Exported, noise, require_near
+
+
+def engine(made: Exported, target: Target, files: tuple[bytes, ...]) -> GraphEngine:
+    artefact = Artefact(
+        target=target,
+        precision="fp32",
+        stored_as="fp32",
+        files=("graph", "weights")[: len(files)],
+        outputs=made.outputs,
+        score_map=ScoreMap(),
+        golden_raw=(),
+        golden_tolerance=0.05,
+    )
+    return open_engine(TARGET_ENGINE[target], artefact, files, inputs=made.shapes, threads=1)
+
+
+@pytest.mark.parametrize("name", list(SYSTEMS))
+def test_openvino_agrees_with_onnxruntime(exported: Callable[[str], Exported], name: str) -> None:
+    made = exported(name)
+    files = to_openvino(made.data, store_fp16=False)
+    ours = engine(made, "openvino", files)
+    theirs = engine(made, "onnx", (made.data,))
+    for seed in range(2):
+        views = {view: pixels[0] for view, pixels in noise(made.shapes, 1, seed).items()}
+        expected = theirs.run(views, made.outputs)
+        for output, value in ours.run(views, made.outputs).items():
+            require_near(value, expected[output], output, absolute=1e-4)
+
+
+def test_fp16_halves_the_weights(exported: Callable[[str], Exported]) -> None:
+    made = exported("convnext")
+    xml, weights = to_openvino(made.data, store_fp16=False)
+    stored_xml, stored = to_openvino(made.data, store_fp16=True)
+    assert len(stored) < 0.51 * len(weights)
+    views = {view: pixels[0] for view, pixels in noise(made.shapes, 1).items()}
+    whole = float(engine(made, "openvino", (xml, weights)).run(views)["score"])
+    half = float(engine(made, "openvino", (stored_xml, stored)).run(views)["score"])
+    # Rounded weights, FP32 arithmetic: near, and not the same.
+    assert 0 < abs(whole - half) < 5e-3 * max(1.0, abs(whole))
+
+
+def test_no_trace_of_the_machine(exported: Callable[[str], Exported]) -> None:
+    xml, _ = to_openvino(exported("two-view").data, store_fp16=False)
+    folders = {str(Path.home()), str(Path.cwd()), sys.prefix, "site-packages", "/tmp"}
+    assert not [folder for folder in folders if folder != "/" and folder.encode() in xml]
+
+
+def test_a_graph_that_openvino_refuses() -> None:
+    with pytest.raises(ExportError, match="OpenVINO refused") as caught:
+        to_openvino(b"not a graph", store_fp16=False)
+    assert "--target onnx" in caught.value.mend
+
+
+def test_openvino_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingExtraError, match="openvino") as caught:
+        to_openvino(b"", store_fp16=False)
+    assert caught.value.mend == 'pip install "edgeiqa[export]"'

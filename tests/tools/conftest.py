@@ -1,0 +1,62 @@
+"""One small bundle, one of two members, and a folder of photographs, made once for all tests of the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from edgeiqa.compress.checkpoint import Checkpoint, save_checkpoint
+from edgeiqa.compress.models import NoWeights, build, one_backbone
+from edgeiqa.runtime.score_map import ScoreMap, Sigmoid
+
+from .command import edgeiqa, save_photo
+
+MEMBERS = {"first": "mobilenetv3_small_050", "second": "test_efficientnet"}
+
+
+@pytest.fixture(scope="session")
+def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One member of random weights, as ONNX and as OpenVINO's graph."""
+    path = tmp_path_factory.mktemp("small") / "small.eiqa"
+    ran = edgeiqa(
+        *("export", "--backbone", "mobilenetv3_small_050", "--size", "64x64", "--weights", "none"),
+        *("--target", "onnx", "--target", "openvino", "-o", path),
+    )
+    assert (ran.code, ran.out) == (0, f"{path}\n"), ran.err
+    return path
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two members, each a checkpoint with a score map of its own."""
+    run = tmp_path_factory.mktemp("runs") / "training"
+    for index, (name, backbone) in enumerate(MEMBERS.items()):
+        system = one_backbone(backbone, 64, 64, stages=(1,))
+        network = build(system, weights=NoWeights(seed=index))
+        with torch.no_grad():
+            # So that scores of different photographs lie apart.
+            network.head.output.weight.mul_(20)
+        score_map = ScoreMap(steps=(Sigmoid(slope=0.8, centre=0.1 * index, low=0.0, high=100.0),), fitted_on="nothing")
+        save_checkpoint(
+            run / name, Checkpoint(name=name, system=system, score_map=score_map, provenance={"seed": index}), network
+        )
+    return run
+
+
+@pytest.fixture(scope="session")
+def pair_bundle(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two members, weights stored as FP16."""
+    path = tmp_path_factory.mktemp("pair") / "pair.eiqa"
+    ran = edgeiqa("export", run_folder, "--store", "fp16", "--combine", "3,1", "-o", path)
+    assert ran.code == 0, ran.err
+    return path
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty photographs of several sharpnesses, ``00.jpg`` to ``19.jpg``."""
+    folder = tmp_path_factory.mktemp("photos")
+    for seed in range(20):
+        save_photo(folder / f"{seed:02}.jpg", seed, blur=seed % 3, size=(120 + 4 * seed, 90))
+    return folder
