@@ -12,7 +12,8 @@ from edgeiqa.runtime.score_map import ScoreMap, Sigmoid
 
 from .command import edgeiqa, save_photo
 
-MEMBERS = {"first": "mobilenetv3_small_050", "second": "test_efficientnet"}
+# Backbone, what its head is multiplied by so that scores of different photographs lie apart, and the map's centre.
+MEMBERS = {"first": ("mobilenetv3_small_050", 2000.0, 0.0), "second": ("test_efficientnet", -1000.0, 0.4)}
 
 
 @pytest.fixture(scope="session")
@@ -31,13 +32,12 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two members, each a checkpoint with a score map of its own."""
     run = tmp_path_factory.mktemp("runs") / "training"
-    for index, (name, backbone) in enumerate(MEMBERS.items()):
+    for index, (name, (backbone, factor, centre)) in enumerate(MEMBERS.items()):
         system = one_backbone(backbone, 64, 64, stages=(1,))
         network = build(system, weights=NoWeights(seed=index))
         with torch.no_grad():
-            # So that scores of different photographs lie apart.
-            network.head.output.weight.mul_(20)
-        score_map = ScoreMap(steps=(Sigmoid(slope=0.8, centre=0.1 * index, low=0.0, high=100.0),), fitted_on="nothing")
+            network.head.output.weight.mul_(factor)
+        score_map = ScoreMap(steps=(Sigmoid(slope=3.0, centre=centre, low=0.0, high=100.0),), fitted_on="nothing")
         save_checkpoint(
             run / name, Checkpoint(name=name, system=system, score_map=score_map, provenance={"seed": index}), network
         )
