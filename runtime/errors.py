@@ -62,8 +62,16 @@ class EdgeIQAError(Exception):
         self.expected = expected
         self.mend = mend
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions are pickled by their positional arguments, and these are not all positional.
+        return _unpickled, (type(self), self.got, self.expected, self.mend)
+
     def __str__(self) -> str:
         return f"{self.got}; expected {self.expected}; to mend: {self.mend}"
+
+
+def _unpickled(kind: type[EdgeIQAError], got: str, expected: str, mend: str) -> EdgeIQAError:
+    return kind(got, expected=expected, mend=mend)
 
 
 class RecordError(EdgeIQAError, ValueError):

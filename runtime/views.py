@@ -17,7 +17,7 @@ from .splitmix import offsets, permutation
 __all__ = ["cut_view", "cut_views"]
 
 MAX_GROWN_PIXELS = 200_000_000
-"""A photograph that is smaller than a crop is enlarged or padded to at most so many pixels."""
+"""A photograph that is smaller than a view grows to at most so many pixels on its way."""
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -97,6 +97,14 @@ def _resample(
     if resample is Image.Resampling.NEAREST:
         return image.resize((width, height), resample, box=box)
     left, top, right, bottom = box
+    # A photograph one pixel wide and 100 million high would take a plane of the view's width in between.
+    between = width * image.height
+    if between > max(MAX_GROWN_PIXELS, image.width * image.height):
+        raise PhotoError(
+            f"a photograph of {image.width}x{image.height}, whose resize to {width}x{height} takes {between} pixels",
+            expected=f"at most {MAX_GROWN_PIXELS} pixels then",
+            mend="leave it out",
+        )
     across = image.resize((width, image.height), resample, box=(left, 0, right, image.height))
     return across.resize((width, height), resample, box=(0, top, width, bottom))
 

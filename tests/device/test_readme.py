@@ -12,10 +12,9 @@ import pytest
 from .installed import python, save_photo, scripts_first
 
 README = Path(__file__).resolve().parents[2] / "README.md"
-BLOCKS: list[str] = re.findall(
-    r"<!-- device -->\n```\n(.*?)```\n<!-- end -->", README.read_text(encoding="utf-8"), re.S
-)
-SNIPPETS: list[str] = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+TEXT = README.read_text(encoding="utf-8")
+BLOCKS: list[str] = re.findall(r"<!-- device -->\n```\n(.*?)```\n<!-- end -->", TEXT, re.DOTALL)
+SNIPPETS: list[str] = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 @pytest.fixture

@@ -205,7 +205,7 @@ def test_a_part_that_changes_after_the_bundle_was_opened_is_refused(tmp_path: Pa
 
 
 def test_damage_anywhere_is_a_bundle_error_or_harms_nothing(tmp_path: Path) -> None:
-    made = build(tmp_path / "a.eiqa", Recipe(photos={}))
+    made = build(tmp_path / "a.eiqa", Recipe(photos={"p.png": encoded(pixels(4, 4))}))
     good = made.path.read_bytes()
     contents = {name: made.read(name) for name in made.manifest.parts}
     directory = good.index(b"PK\x01\x02")

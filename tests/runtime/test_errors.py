@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 
 import pytest
 from edgeiqa.runtime import errors
@@ -34,3 +35,10 @@ def test_the_bundle_errors_are_bundle_errors_and_a_record_error_is_a_value_error
     )
     assert all(issubclass(kind, errors.BundleError) for kind in kinds)
     assert issubclass(errors.RecordError, ValueError)
+
+
+def test_an_error_comes_whole_out_of_another_process() -> None:
+    error = errors.PhotoError("a.jpg", expected="a photograph", mend="copy it again")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is errors.PhotoError
+    assert (again.got, again.expected, again.mend) == (error.got, error.expected, error.mend)

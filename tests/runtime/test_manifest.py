@@ -94,6 +94,7 @@ def first_artefact(**fields: Any) -> Any:
         (lambda m: changed(m, members=(m.members[0],) * 2), "['one', 'one']"),
         (lambda m: changed(m, combine=WeightedMean((1.0,))), "1 weights for 2 members"),
         (lambda m: changed(m, parts={}), "one.onnx"),
+        (lambda m: changed(m, golden=()), "no golden photograph"),
         (lambda m: changed(m, golden=m.golden[:1]), "2 golden scores"),
         (lambda m: changed(m, golden=(changed(m.golden[0], views={}), m.golden[1])), "golden views []"),
         (lambda m: changed(m, golden=(changed(m.golden[0], source="gone.png"), m.golden[1])), "gone.png"),

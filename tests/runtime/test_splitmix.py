@@ -68,6 +68,13 @@ def test_offsets_are_the_pinned_ones() -> None:
     assert offsets(7, 3, 5, 1, 1) == (0, 0)
 
 
+def test_the_worked_example_of_the_documentation() -> None:
+    # Cell (2, 3) of 15x15 patches of 32 pixels from 3840x2160: of 256x144 pixels, at (left 768, top 288).
+    assert hash_cell(0, 2, 3) == 0xD01F0FA532C0E4A0
+    y, x = offsets(0, 2, 3, 144 - 32 + 1, 256 - 32 + 1)
+    assert (768 + x, 288 + y) == (842, 294)
+
+
 def test_offsets_fill_their_range_evenly() -> None:
     drawn = [offsets(3, row, column, 5, 7) for row in range(100) for column in range(100)]
     assert {y for y, _ in drawn} == set(range(5))
@@ -78,6 +85,7 @@ def test_offsets_fill_their_range_evenly() -> None:
 
 def test_permutations_are_the_pinned_ones() -> None:
     assert permutation(0, 9) == [7, 4, 8, 6, 3, 1, 0, 2, 5]
+    assert permutation(1, 9) == [0, 6, 3, 1, 4, 7, 2, 8, 5]
     assert permutation(42, 9) == [3, 0, 2, 5, 6, 8, 1, 7, 4]
     assert permutation(0, 2) == [1, 0]
     assert permutation(1, 1) == [0]

@@ -50,13 +50,6 @@ def test_a_bundle_verifies_on_every_engine(engine: str, tmp_path: Path) -> None:
     assert all(check.difference < 1e-4 for check in seen.checks if check.unit == "score points")
 
 
-def test_a_bundle_without_golden_photographs_has_nothing_to_fail(tmp_path: Path) -> None:
-    seen = verify(Scorer(build(tmp_path / "a.eiqa", Recipe(photos={}))))
-    assert seen.checks == ()
-    assert seen.passed
-    assert seen.parts == 1
-
-
 def test_a_scaled_decode_verifies(tmp_path: Path) -> None:
     member = Ingredients(preprocess=single_view(8, 8, decode=DctDecode()))
     recipe = Recipe(members=(member,), photos={"a.jpg": encoded(pixels(80, 64), "JPEG")})
@@ -149,7 +142,7 @@ def test_a_part_that_is_not_what_the_manifest_says(tmp_path: Path) -> None:
 
 
 def test_a_part_that_no_score_depends_on_is_checked_too(tmp_path: Path) -> None:
-    manifest, parts = bake(Recipe(photos={}))
+    manifest, parts = bake(Recipe())
     made = write_bundle(tmp_path / "a.eiqa", manifest, {**parts, "LICENCE": b"all rights given"})
     scorer = Scorer(made)
     made.path.write_bytes(made.path.read_bytes().replace(b"given", b"taken"))

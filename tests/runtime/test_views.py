@@ -72,6 +72,25 @@ def test_a_box_stretch_is_the_mean_of_blocks() -> None:
     assert np.abs(result - means).max() <= 1.0
 
 
+@pytest.mark.parametrize("interpolation", ["box", "bilinear", "hamming", "bicubic", "lanczos"])
+@pytest.mark.parametrize("size", [(90, 40), (40, 90), (40, 400), (30, 31), (11, 90)])
+def test_pixels_are_resampled_across_first_and_then_down(interpolation: Any, size: tuple[int, int]) -> None:
+    picture = pixels(*size, seed=5)
+    kernel = Image.Resampling[interpolation.upper()]
+    across = Image.fromarray(picture).resize((24, size[1]), kernel)
+    result = cut(picture, Resize(width=24, height=20, interpolation=interpolation))
+    assert np.array_equal(result, np.asarray(across.resize((24, 20), kernel)))
+
+
+@pytest.mark.parametrize("fit", ["stretch", "cover"])
+def test_a_sliver_is_refused_before_it_takes_all_memory(fit: Any) -> None:
+    # 8000 x 40,000 in between; the photograph is 40,000 pixels.
+    with pytest.raises(PhotoError) as caught:
+        cut(plain(1, 40_000), Resize(width=8000, height=8, fit=fit))
+    require_message(caught, "320000000 pixels", "at most 200000000", "leave it out")
+    assert cut(plain(40_000, 1), Resize(width=8, height=8, fit=fit)).shape == (8, 8, 3)
+
+
 def test_cover_keeps_the_centre_and_cuts_evenly() -> None:
     wide = addresses(100, 40)
     assert np.array_equal(cut(wide, Resize(width=40, height=40, fit="cover")), wide[:, 30:70])
@@ -502,3 +521,25 @@ def test_golden_views(name: str) -> None:
     operations, digest = GOLDEN[name]
     result = cut(pixels(101, 67), *operations)
     assert hashlib.sha256(np.ascontiguousarray(result).tobytes()).hexdigest() == digest
+
+
+# And of `pixels(61, 143, seed=1)`: of tall photographs, Pillow's own order of passes depends on its version.
+GOLDEN_TALL = {
+    "stretch": "404401799de04dc27e87fb4b206b1addc468a7908ac7b032c87e56575634da45",
+    "cover": "3bb7111c9d1de3fd02c82e10c70e4e76b4cf75f375dd283e09b020dd515440b0",
+    "letterbox": "45fd0fe6df2ed2cf46dac3ac733a499ac7634639bea1d8dcd46eb77d21148da7",
+    "swap": "3a9d57b9f7ab3c42e8e0685e7e23c5419ff274941b8f54c74428bfd685d2316e",
+    "hamming": "677ab47f7574e1c6ff412f84f234b7c3e97bb63c778aa01ffb306e6b583856e9",
+    "enlarged fragments": "280553f90ac78a96935d6582e3c3351dc462c7f91181ec8755e4d29b8008729d",
+    "scaled": "db88c32c209ac64b7fb9dccab41c1661cee26d6c02c17e8669fabab98a27b616",
+    "enlarged": "0fb5fd73ea4335513a2d3bc3e469339f1743ab14144b37b4429613d97bd434c4",
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN_TALL)
+def test_golden_views_of_a_tall_photograph(name: str) -> None:
+    picture = pixels(61, 143, seed=1)
+    digest = hashlib.sha256(picture.tobytes()).hexdigest()
+    assert digest == "f0c4b9e7e3611c137f4b1be769e74cdbbb07f840ad70aedfa536fb7bae2ab1fe"
+    result = cut(picture, *GOLDEN[name][0])
+    assert hashlib.sha256(np.ascontiguousarray(result).tobytes()).hexdigest() == GOLDEN_TALL[name]
