@@ -17,8 +17,9 @@ from pathlib import Path
 from edgeiqa.compress.models.network import build, output_names
 from edgeiqa.compress.models.systems import one_backbone
 from edgeiqa.compress.models.weights import NoWeights
+from edgeiqa.export.gate import PARITY_TOLERANCE, write_gated
 from edgeiqa.export.graph import graph_bytes, to_onnx
-from edgeiqa.export.pack import PARITY_TOLERANCE, Graph, PackedMember, golden_photographs, pack, write_gated
+from edgeiqa.export.pack import Graph, PackedMember, golden_photographs, pack
 from edgeiqa.profiles.latency import peak_rss_mib
 from edgeiqa.profiles.onnx_cost import count_graph
 from edgeiqa.runtime.manifest import Mean, Provenance, ScoreScale

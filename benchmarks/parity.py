@@ -13,7 +13,7 @@ import hashlib
 from pathlib import Path
 
 from edgeiqa.compress.data.dataset import read_csv, select
-from edgeiqa.export.pack import PARITY_TOLERANCE, Reference, Views, gate_parity
+from edgeiqa.export.gate import PARITY_TOLERANCE, Reference, Views, gate_parity
 from edgeiqa.runtime.bundle import Bundle
 from edgeiqa.runtime.engines.engine import ENGINES
 from edgeiqa.runtime.scorer import default_bundle

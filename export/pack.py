@@ -1,10 +1,9 @@
-"""Packing: members, their graphs and the golden answers become a manifest and parts, gated before they are written."""
+"""Packing: members, their graphs and the golden answers become a manifest and its parts."""
 
 from __future__ import annotations
 
 import re
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -13,17 +12,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..profiles.parity import ParityReport, check_parity, hash_photos
-from ..runtime.bundle import Bundle, encode_view, listed_parts, refuse_existing, write_bundle
+from ..runtime.bundle import Bundle, encode_view, listed_parts, write_bundle
 from ..runtime.decode import open_photo
 from ..runtime.engines.engine import GraphEngine, available_threads, open_engine
-from ..runtime.errors import ExportError, GateError, PhotoError
+from ..runtime.errors import ExportError, PhotoError
 from ..runtime.manifest import (
     FORMAT,
     Artefact,
     Combine,
     Engine,
-    GateRecord,
     Golden,
     Manifest,
     Member,
@@ -35,25 +32,21 @@ from ..runtime.manifest import (
 )
 from ..runtime.preprocess import Preprocess
 from ..runtime.score_map import ScoreMap
-from ..runtime.scorer import Scorer, combine_raw
+from ..runtime.scorer import combine_raw
 from ..runtime.views import cut_views
 
 __all__ = [
     "GOLDEN_TOLERANCE",
-    "PARITY_TOLERANCE",
     "TARGET_ENGINE",
     "Graph",
     "PackedMember",
     "Packing",
-    "ParityTolerance",
     "Photograph",
-    "Reference",
     "check_golden_names",
-    "gate_parity",
+    "cut_photograph",
     "golden_photographs",
     "pack",
     "refit",
-    "write_gated",
 ]
 
 GOLDEN_TOLERANCE: dict[Precision, float] = {"fp32": 0.05, "fp16": 0.5, "bf16": 1.0, "int8": 1.0}
@@ -61,35 +54,6 @@ GOLDEN_TOLERANCE: dict[Precision, float] = {"fp32": 0.05, "fp16": 0.5, "bf16": 1
 
 TARGET_ENGINE: dict[Target, Engine] = {"onnx": "onnxruntime", "openvino": "openvino"}
 _SUFFIXES: dict[Target, tuple[str, ...]] = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}
-
-Views = Mapping[str, NDArray[np.uint8]]
-Reference = Callable[[str, Views], float]
-"""Raw score of one member (by name) for one photograph's views, from the network before export."""
-
-
-@dataclass(frozen=True, slots=True)
-class ParityTolerance:
-    """Largest differences that the parity gate lets pass.
-
-    Attributes:
-        score_points: of a combined score.
-        raw_share: of a raw score, as a share of the range of a member's raw scores over the photographs (the narrowest
-            member's): a network whose scores hardly differ does not pass for that alone. Differences within float32's
-            own noise, 2e-5 of the largest raw score or of 1, always pass.
-    """
-
-    score_points: float
-    raw_share: float
-
-
-PARITY_TOLERANCE: dict[StoredAs, ParityTolerance] = {
-    "fp32": ParityTolerance(score_points=0.05, raw_share=0.01),
-    "fp16": ParityTolerance(score_points=0.25, raw_share=0.25),
-}
-"""By how the weights are stored: FP16 rounds each to 11 bits, which moves scores although the arithmetic is FP32."""
-
-
-_RAW_NOISE = 2e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +157,7 @@ def pack(
         owners: dict[Preprocess, str] = {}
         named: dict[str, dict[str, str]] = {}
         for member in members:
-            cut = _cut(photo, member.preprocess)
+            cut = cut_photograph(photo, member.preprocess)
             views[member.name].append(cut)
             owner = owners.setdefault(member.preprocess, member.name)
             named[member.name] = {view: f"golden/{photo.name}.{owner}.{view}.png" for view in cut}
@@ -241,7 +205,8 @@ def check_golden_names(golden: Sequence[Photograph]) -> None:
         )
 
 
-def _cut(photo: Photograph, preprocess: Preprocess) -> dict[str, NDArray[np.uint8]]:
+def cut_photograph(photo: Photograph, preprocess: Preprocess) -> dict[str, NDArray[np.uint8]]:
+    """A photograph's views; `PhotoError` names it where it cannot be read."""
     try:
         return cut_views(open_photo(photo.data, preprocess).image, preprocess)
     except PhotoError as error:
@@ -286,138 +251,6 @@ def _with_golden_scores(manifest: Manifest) -> Manifest:
     return msgspec.structs.replace(manifest, golden=golden)
 
 
-def gate_parity(
-    bundle: Bundle,
-    reference: Reference,
-    photos: Sequence[Photograph],
-    *,
-    engine: str,
-    precision: str,
-    tolerance: ParityTolerance,
-) -> tuple[ParityReport, ParityReport]:
-    """The parity gate: photographs through the runtime's own path, file in and score out, against the network.
-
-    Both sides cut the views by the one implementation of preprocessing; the network's raw scores go through the same
-    score maps. Raw scores are compared too: a map that flattens or clips would hide their difference.
-
-    Args:
-        bundle: with the graphs to judge.
-        reference: the network before export.
-        photos: at least one.
-        engine: to judge.
-        precision: likewise.
-        tolerance: largest differences that pass.
-
-    Returns:
-        The report on combined scores, in score points, and the one on every member's raw scores.
-    """
-    scorer = Scorer(bundle, engine=engine, precision=precision)
-    scores: tuple[list[float], list[float]] = ([], [])
-    raws: tuple[list[float], list[float]] = ([], [])
-    raw_names: list[str] = []
-    for photo in photos:
-        expected = {
-            member.name: reference(member.name, _cut(photo, member.preprocess)) for member in bundle.manifest.members
-        }
-        got = scorer.raw(photo.data)
-        raws[0].extend(expected.values())
-        raws[1].extend(got[name] for name in expected)
-        raw_names += [f"{photo.name}: {name}" for name in expected]
-        scores[0].append(scorer.combine(expected)[0])
-        scores[1].append(scorer.combine(got)[0])
-    images_sha256 = hash_photos(photo.data for photo in photos)
-    return (
-        check_parity(
-            *scores,
-            [photo.name for photo in photos],
-            tolerance.score_points,
-            engine=engine,
-            precision=precision,
-            images_sha256=images_sha256,
-        ),
-        check_parity(
-            *raws,
-            raw_names,
-            _raw_tolerance(raws[0], len(bundle.manifest.members), tolerance),
-            engine=engine,
-            precision=precision,
-            images_sha256=images_sha256,
-            unit="raw",
-        ),
-    )
-
-
-def _raw_tolerance(raw: Sequence[float], members: int, tolerance: ParityTolerance) -> float:
-    """Of raw scores ``[photographs * members]``; those that are not finite fail by themselves."""
-    by_member = np.array(raw, dtype=np.float64).reshape(-1, members)
-    finite = by_member[np.isfinite(by_member).all(axis=1)]
-    if not len(finite):
-        return _RAW_NOISE
-    narrowest = float(np.ptp(finite, axis=0).min())
-    return max(tolerance.raw_share * narrowest, _RAW_NOISE * max(1.0, float(np.abs(finite).max())))
-
-
-def write_gated(
-    path: Path,
-    packing: Packing,
-    reference: Reference,
-    photos: Sequence[Photograph],
-    *,
-    tolerance: ParityTolerance,
-    overwrite: bool = False,
-) -> tuple[Bundle, tuple[ParityReport, ...]]:
-    """Gate every artefact of a packing in its own engine, then write the bundle with the gates' reports in it.
-
-    Returns:
-        The bundle, and for each artefact of a member its report on scores and its report on raw scores.
-
-    Raises:
-        GateError: an artefact is further from the network than the tolerance; nothing is written.
-        UsageError: the file exists and may not be replaced.
-    """
-    refuse_existing(path, overwrite=overwrite)
-    manifest = packing.manifest
-    gates: list[tuple[ParityReport, ParityReport]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        ungated = write_bundle(Path(folder) / "ungated.eiqa", manifest, packing.parts)
-        for kind in manifest.members[0].artefacts:
-            reports = gate_parity(
-                ungated,
-                reference,
-                photos,
-                engine=TARGET_ENGINE[kind.target],
-                precision=kind.precision,
-                tolerance=tolerance,
-            )
-            for report in reports:
-                if not report.passed:
-                    raise GateError(
-                        f"{kind.target} {kind.precision}: {report.unit} {report.max_abs_difference} from the network "
-                        f"on {report.worst_photo}",
-                        expected=f"a difference of at most {report.tolerance:g}",
-                        mend="give a wider --tolerance if that is good enough, else report the network with the "
-                        "versions of torch and onnxscript; nothing was written",
-                    )
-            gates.append(reports)
-    records = [
-        tuple(GateRecord(kind="parity", passed=report.passed, report=msgspec.to_builtins(report)) for report in reports)
-        for reports in gates
-    ]
-    members = tuple(
-        msgspec.structs.replace(
-            member,
-            artefacts=tuple(
-                msgspec.structs.replace(artefact, gates=(*artefact.gates, *judged))
-                for artefact, judged in zip(member.artefacts, records, strict=True)
-            ),
-        )
-        for member in manifest.members
-    )
-    gated = msgspec.structs.replace(manifest, members=members)
-    bundle = write_bundle(path, gated, packing.parts, overwrite=overwrite)
-    return bundle, tuple(report for reports in gates for report in reports)
-
-
 def refit(
     path: Path,
     bundle: Bundle,
@@ -450,6 +283,8 @@ def refit(
                     artefact,
                     score_map=maps[artefact.target, artefact.precision, member.name],
                     golden_tolerance=artefact.golden_tolerance * widening,
+                    # What was judged in points of the old maps says nothing of the new ones; raw scores stay.
+                    gates=tuple(gate for gate in artefact.gates if gate.report.get("unit") == "raw"),
                 )
                 for artefact in member.artefacts
             ),

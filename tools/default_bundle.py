@@ -23,7 +23,8 @@ from ..compress.finetune import EpochFigures, FinetuneRecipe, finetune, load_vie
 from ..compress.models.systems import one_backbone
 from ..compress.models.weights import Weights
 from ..export.fuse import fold_batch_norms, round_to_fp16
-from ..export.pack import PARITY_TOLERANCE, golden_photographs, pack, write_gated
+from ..export.gate import PARITY_TOLERANCE, write_gated
+from ..export.pack import golden_photographs, pack
 from ..profiles.fit_score_map import fit_sigmoid
 from ..profiles.metrics import plcc, rmse, srcc
 from ..runtime.errors import EdgeIQAError, UsageError

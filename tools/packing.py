@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..export.fuse import fold_batch_norms, round_to_fp16
+from ..export.gate import Reference
 from ..export.graph import graph_bytes, store_as_fp16, to_onnx
 from ..export.openvino_graph import to_openvino
-from ..export.pack import Graph, PackedMember, Photograph, Reference
+from ..export.pack import Graph, PackedMember, Photograph
 from ..profiles.onnx_cost import count_graph
 from ..runtime.errors import ModelError, PhotoError
 from ..runtime.manifest import StoredAs, Target

@@ -27,6 +27,7 @@ from .show import print_json, print_table, with_progress
 __all__ = ["calibrate"]
 
 _FOLDS = 5
+_LEAST_PHOTOS = 3 * _FOLDS
 _FITS: dict[str, Callable[..., ScoreMap]] = {"sigmoid": fit_sigmoid, "logistic": fit_logistic4}
 
 
@@ -77,6 +78,12 @@ def calibrate(
     dataset = read_csv(data, images, score_range=score_range)
     if split is not None:
         dataset = select(dataset, split=split)
+    if len(dataset.photos) < _LEAST_PHOTOS:
+        raise DataError(
+            f"{len(dataset.photos)} photographs with opinions",
+            expected=f"at least {_LEAST_PHOTOS}: fewer do not settle a curve, nor show what it gains",
+            mend="give more photographs",
+        )
     kinds = [_raw_scores(opened, engine, precision, dataset) for engine, precision in _kinds(opened.manifest)]
     fitted_on = f"{len(dataset.photos)} photographs of {data.name}{f', split {split}' if split else ''}"
     maps = {

@@ -96,7 +96,8 @@ def export(
     chosen = cast("tuple[Target, ...]", tuple(dict.fromkeys(targets)) or ("onnx",))
     libraries = ("torch", "timm", "safetensors", "onnx", "onnxscript")
     require_libraries((*libraries, "openvino") if "openvino" in chosen else libraries, "compress,export")
-    from ..export.pack import PARITY_TOLERANCE, ParityTolerance, golden_photographs, pack, write_gated
+    from ..export.gate import PARITY_TOLERANCE, ParityTolerance, write_gated
+    from ..export.pack import golden_photographs, pack
     from .packing import export_member, library_versions, read_photographs, torch_reference
 
     started = time.perf_counter()

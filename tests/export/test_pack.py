@@ -10,22 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from edgeiqa.export.gate import PARITY_TOLERANCE, ParityTolerance, Reference, gate_parity, write_gated
 from edgeiqa.export.graph import store_as_fp16, to_onnx
 from edgeiqa.export.openvino_graph import to_openvino
-from edgeiqa.export.pack import (
-    PARITY_TOLERANCE,
-    Graph,
-    PackedMember,
-    Packing,
-    ParityTolerance,
-    Photograph,
-    Reference,
-    gate_parity,
-    golden_photographs,
-    pack,
-    refit,
-    write_gated,
-)
+from edgeiqa.export.pack import Graph, PackedMember, Packing, Photograph, golden_photographs, pack, refit
 from edgeiqa.profiles.parity import hash_photos
 from edgeiqa.runtime.bundle import Bundle
 from edgeiqa.runtime.errors import ExportError, GateError, PhotoError, RecordError, UsageError

@@ -8,7 +8,8 @@ import pytest
 import torch
 from edgeiqa import load
 from edgeiqa.compress.models import SYSTEMS, NoWeights, build
-from edgeiqa.export.pack import PARITY_TOLERANCE, Photograph, pack, write_gated
+from edgeiqa.export.gate import PARITY_TOLERANCE, write_gated
+from edgeiqa.export.pack import Photograph, pack
 from edgeiqa.runtime.decode import open_photo
 from edgeiqa.runtime.manifest import Mean, Provenance, ScoreScale
 from edgeiqa.runtime.verify import verify

@@ -120,7 +120,7 @@ def test_what_cannot_be_calibrated(pair_bundle: Path, photos: Path, mos: Path, t
         table.write_text("\n".join([header, *lines]))
         require_refusal(calibrate(pair_bundle, table, photos, "-o", out, "--json"), *words)
 
-    refused(rows[:3], "3 photographs", "5 folds")
+    refused(rows[:14], "14 photographs", "at least 15", "give more photographs")
     refused([f"{row.split(',')[0]},3" for row in rows], "3")
     refused(["00.jpg,9"], "line 2", "1 to 5")
     refused([], "without a row")
@@ -139,3 +139,15 @@ def test_a_photograph_that_cannot_be_read(pair_bundle: Path, photos: Path, mos: 
     ran = calibrate(pair_bundle, mos, tmp_path / "photos", "-o", tmp_path / "mine.eiqa")
     require_refusal(ran, "07.jpg, 0 bytes")
     assert not list(tmp_path.glob("*.eiqa"))
+
+
+def test_gates_in_points_of_the_old_scale_are_not_carried_over(
+    pair_bundle: Path, photos: Path, mos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "mine.eiqa"
+    assert calibrate(pair_bundle, mos, photos, "-o", out).code == 0
+    units = [
+        {gate.report["unit"] for member in Bundle.open(path).manifest.members for gate in member.artefacts[0].gates}
+        for path in (pair_bundle, out)
+    ]
+    assert units == [{"score points", "raw"}, {"raw"}]

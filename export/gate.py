@@ -1,0 +1,183 @@
+"""Gates: what a packing must pass before it becomes a file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ..profiles.parity import ParityReport, check_parity, hash_photos
+from ..runtime.bundle import Bundle, refuse_existing, write_bundle
+from ..runtime.errors import GateError
+from ..runtime.manifest import GateRecord, StoredAs
+from ..runtime.scorer import Scorer
+from .pack import TARGET_ENGINE, Packing, Photograph, cut_photograph
+
+__all__ = ["PARITY_TOLERANCE", "ParityTolerance", "Reference", "Views", "gate_parity", "write_gated"]
+
+Views = Mapping[str, NDArray[np.uint8]]
+Reference = Callable[[str, Views], float]
+"""Raw score of one member (by name) for one photograph's views, from the network before export."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParityTolerance:
+    """Largest differences that the parity gate lets pass.
+
+    Attributes:
+        score_points: of a combined score.
+        raw_share: of a raw score, as a share of the range of a member's raw scores over the photographs (the narrowest
+            member's): a network whose scores hardly differ does not pass for that alone. Differences within float32's
+            own noise, 2e-5 of the largest raw score or of 1, always pass.
+    """
+
+    score_points: float
+    raw_share: float
+
+
+PARITY_TOLERANCE: dict[StoredAs, ParityTolerance] = {
+    "fp32": ParityTolerance(score_points=0.05, raw_share=0.01),
+    "fp16": ParityTolerance(score_points=0.25, raw_share=0.25),
+}
+"""By how the weights are stored: FP16 rounds each to 11 bits, which moves scores although the arithmetic is FP32."""
+
+
+_RAW_NOISE = 2e-5
+
+
+def gate_parity(
+    bundle: Bundle,
+    reference: Reference,
+    photos: Sequence[Photograph],
+    *,
+    engine: str,
+    precision: str,
+    tolerance: ParityTolerance,
+) -> tuple[ParityReport, ParityReport]:
+    """The parity gate: photographs through the runtime's own path, file in and score out, against the network.
+
+    Both sides cut the views by the one implementation of preprocessing; the network's raw scores go through the same
+    score maps. Raw scores are compared too: a map that flattens or clips would hide their difference.
+
+    Args:
+        bundle: with the graphs to judge.
+        reference: the network before export.
+        photos: at least one.
+        engine: to judge.
+        precision: likewise.
+        tolerance: largest differences that pass.
+
+    Returns:
+        The report on combined scores, in score points, and the one on every member's raw scores.
+    """
+    scorer = Scorer(bundle, engine=engine, precision=precision)
+    scores: tuple[list[float], list[float]] = ([], [])
+    raws: tuple[list[float], list[float]] = ([], [])
+    raw_names: list[str] = []
+    for photo in photos:
+        expected = {
+            member.name: reference(member.name, cut_photograph(photo, member.preprocess))
+            for member in bundle.manifest.members
+        }
+        got = scorer.raw(photo.data)
+        raws[0].extend(expected.values())
+        raws[1].extend(got[name] for name in expected)
+        raw_names += [f"{photo.name}: {name}" for name in expected]
+        scores[0].append(scorer.combine(expected)[0])
+        scores[1].append(scorer.combine(got)[0])
+    images_sha256 = hash_photos(photo.data for photo in photos)
+    return (
+        check_parity(
+            *scores,
+            [photo.name for photo in photos],
+            tolerance.score_points,
+            engine=engine,
+            precision=precision,
+            images_sha256=images_sha256,
+        ),
+        check_parity(
+            *raws,
+            raw_names,
+            _raw_tolerance(raws[0], len(bundle.manifest.members), tolerance),
+            engine=engine,
+            precision=precision,
+            images_sha256=images_sha256,
+            unit="raw",
+        ),
+    )
+
+
+def _raw_tolerance(raw: Sequence[float], members: int, tolerance: ParityTolerance) -> float:
+    """Of raw scores ``[photographs * members]``; those that are not finite fail by themselves."""
+    by_member = np.array(raw, dtype=np.float64).reshape(-1, members)
+    finite = by_member[np.isfinite(by_member).all(axis=1)]
+    if not len(finite):
+        return _RAW_NOISE
+    narrowest = float(np.ptp(finite, axis=0).min())
+    return max(tolerance.raw_share * narrowest, _RAW_NOISE * max(1.0, float(np.abs(finite).max())))
+
+
+def write_gated(
+    path: Path,
+    packing: Packing,
+    reference: Reference,
+    photos: Sequence[Photograph],
+    *,
+    tolerance: ParityTolerance,
+    overwrite: bool = False,
+) -> tuple[Bundle, tuple[ParityReport, ...]]:
+    """Gate every artefact of a packing in its own engine, then write the bundle with the gates' reports in it.
+
+    Returns:
+        The bundle, and for each artefact of a member its report on scores and its report on raw scores.
+
+    Raises:
+        GateError: an artefact is further from the network than the tolerance; nothing is written.
+        UsageError: the file exists and may not be replaced.
+    """
+    refuse_existing(path, overwrite=overwrite)
+    manifest = packing.manifest
+    gates: list[tuple[ParityReport, ParityReport]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        ungated = write_bundle(Path(folder) / "ungated.eiqa", manifest, packing.parts)
+        for kind in manifest.members[0].artefacts:
+            reports = gate_parity(
+                ungated,
+                reference,
+                photos,
+                engine=TARGET_ENGINE[kind.target],
+                precision=kind.precision,
+                tolerance=tolerance,
+            )
+            for report in reports:
+                if not report.passed:
+                    raise GateError(
+                        f"{kind.target} {kind.precision}: {report.unit} {report.max_abs_difference} from the network "
+                        f"on {report.worst_photo}",
+                        expected=f"a difference of at most {report.tolerance:g}",
+                        mend="give a wider --tolerance if that is good enough, else report the network with the "
+                        "versions of torch and onnxscript; nothing was written",
+                    )
+            gates.append(reports)
+    records = [
+        tuple(GateRecord(kind="parity", passed=report.passed, report=msgspec.to_builtins(report)) for report in reports)
+        for reports in gates
+    ]
+    members = tuple(
+        msgspec.structs.replace(
+            member,
+            artefacts=tuple(
+                msgspec.structs.replace(artefact, gates=(*artefact.gates, *judged))
+                for artefact, judged in zip(member.artefacts, records, strict=True)
+            ),
+        )
+        for member in manifest.members
+    )
+    gated = msgspec.structs.replace(manifest, members=members)
+    bundle = write_bundle(path, gated, packing.parts, overwrite=overwrite)
+    return bundle, tuple(report for reports in gates for report in reports)
