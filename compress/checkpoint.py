@@ -44,6 +44,8 @@ def save_checkpoint(folder: Path, record: Checkpoint, network: QualityNet) -> No
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
+    # An older record must not stand beside newer weights.
+    (folder / RECORD_NAME).unlink(missing_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     partial = folder / f"{WEIGHTS_NAME}.partial"
     save_file(state, partial)
@@ -69,7 +71,7 @@ def read_record(folder: Path) -> Checkpoint:
         )
     try:
         return msgspec.json.decode(path.read_bytes(), type=Checkpoint)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: {error}", expected="a checkpoint's record", mend="train again") from error
 
 

@@ -8,6 +8,7 @@ epoch, so a killed run resumes to the same numbers.
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from ..runtime.decode import open_photo
-from ..runtime.errors import DataError, RecordError
+from ..runtime.errors import DataError, RecordError, UsageError
 from ..runtime.preprocess import Preprocess
 from ..runtime.views import cut_views
 from .losses import huber_loss, plcc_loss
@@ -115,7 +116,7 @@ def predict(network: QualityNet, views: Sequence[NDArray[np.uint8]], *, batch: i
     with torch.no_grad():
         for start in range(0, len(views[0]), batch):
             inputs = [torch.from_numpy(view[start : start + batch]).to(device) for view in views]
-            scores.append(network(*inputs)["score"].double().cpu().numpy())
+            scores.append(network(*inputs)["score"].cpu().double().numpy())
     network.train(training)
     return np.concatenate(scores)
 
@@ -150,6 +151,7 @@ def finetune(
 
     Raises:
         DataError: fewer training photographs than one batch, or a loss that is not finite.
+        UsageError: the folder holds the state of another run, or a broken one.
     """
     views, mos = training
     steps_an_epoch = len(mos) // recipe.batch
@@ -176,7 +178,8 @@ def finetune(
         total_steps=recipe.epochs * steps_an_epoch,
     )
     wrapped, optimizer = fabric.setup(network, optimizer)
-    first_epoch = _resume(folder, network, optimizer, schedule)
+    run = _fingerprint(system, weights, recipe, views, mos)
+    first_epoch = _resume(folder, run, network, optimizer, schedule)
     for epoch in range(first_epoch, recipe.epochs):
         started = time.perf_counter()
         stream = np.random.default_rng([recipe.seed, epoch])
@@ -209,7 +212,7 @@ def finetune(
             if on_step is not None:
                 on_step(epoch * steps_an_epoch + step + 1, recipe.epochs * steps_an_epoch)
         figures = _figures(epoch, total / steps_an_epoch, started, predict(network, heldout[0]), heldout[1])
-        _write_state(folder, epoch, network, optimizer, schedule)
+        _write_state(folder, run, epoch, network, optimizer, schedule)
         _log(folder, figures)
         if on_epoch is not None:
             on_epoch(figures)
@@ -241,10 +244,25 @@ def _figures(
     )
 
 
-def _write_state(folder: Path, epoch: int, network: QualityNet, optimizer: Any, schedule: Any) -> None:
+def _fingerprint(
+    system: System,
+    weights: Weights,
+    recipe: FinetuneRecipe,
+    views: Sequence[NDArray[np.uint8]],
+    mos: NDArray[np.float64],
+) -> str:
+    """What a run is: two runs with the same fingerprint go the same way."""
+    digest = hashlib.sha256(msgspec.json.encode((system, weights, recipe)))
+    for array in (*views, mos):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _write_state(folder: Path, run: str, epoch: int, network: QualityNet, optimizer: Any, schedule: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{_RESUME_NAME}.partial"
     state = {
+        "run": run,
         "epoch": epoch,
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -254,15 +272,29 @@ def _write_state(folder: Path, epoch: int, network: QualityNet, optimizer: Any, 
     partial.replace(folder / _RESUME_NAME)
 
 
-def _resume(folder: Path, network: QualityNet, optimizer: Any, schedule: Any) -> int:
+def _resume(folder: Path, run: str, network: QualityNet, optimizer: Any, schedule: Any) -> int:
     path = folder / _RESUME_NAME
     if not path.is_file():
         return 0
-    state = torch.load(path, map_location=next(network.parameters()).device, weights_only=True)
+    mend = f"name another folder, or delete {path} to start again"
+    # torch.load raises what pickle, zip and struct raise.
+    try:
+        state = torch.load(path, map_location=next(network.parameters()).device, weights_only=True)
+        found, epoch = state["run"], int(state["epoch"])
+    except Exception as error:
+        raise UsageError(
+            f"{path}, which cannot be read ({type(error).__name__}: {error})", expected="a run's state", mend=mend
+        ) from error
+    if found != run:
+        raise UsageError(
+            f"{path}, the state of another run",
+            expected="one of the same system, weights, recipe and photographs",
+            mend=mend,
+        )
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
-    return int(state["epoch"]) + 1
+    return epoch + 1
 
 
 def _log(folder: Path, figures: EpochFigures) -> None:

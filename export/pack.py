@@ -52,6 +52,9 @@ __all__ = [
 GOLDEN_TOLERANCE: dict[Precision, float] = {"fp32": 0.05, "fp16": 0.5, "bf16": 1.0, "int8": 1.0}
 """Score points of a hundred by which a golden answer may differ on another machine."""
 
+CARD_NAME = "card.md"
+"""The part with the model card, where a bundle has one."""
+
 TARGET_ENGINE: dict[Target, Engine] = {"onnx": "onnxruntime", "openvino": "openvino"}
 _SUFFIXES: dict[Target, tuple[str, ...]] = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}
 
@@ -148,7 +151,7 @@ def pack(
             mend="export every member to each target and precision",
         )
     check_golden_names(golden)
-    parts: dict[str, bytes] = {"card.md": card.encode()} if card else {}
+    parts: dict[str, bytes] = {CARD_NAME: card.encode()} if card else {}
     views: dict[str, list[dict[str, NDArray[np.uint8]]]] = {member.name: [] for member in members}
     photos: list[Golden] = []
     for photo in golden:
@@ -258,6 +261,8 @@ def refit(
     *,
     low: float,
     high: float,
+    name: str,
+    note: str,
     overwrite: bool = False,
 ) -> Bundle:
     """A bundle with other score maps and another scale; its graphs, golden views and raw answers stay.
@@ -268,6 +273,8 @@ def refit(
         maps: by (target, precision, member).
         low: of the new scale.
         high: likewise.
+        name: of the new bundle.
+        note: what was done, for its provenance and at the head of its card.
         overwrite: replace a file that is there.
 
     Raises:
@@ -292,6 +299,9 @@ def refit(
         for member in manifest.members
     )
     scale = msgspec.structs.replace(manifest.scale, low=low, high=high)
-    mapped = msgspec.structs.replace(manifest, members=members, scale=scale)
-    parts = {name: bundle.read(name) for name in manifest.parts}
+    provenance = msgspec.structs.replace(manifest.provenance, commands=(*manifest.provenance.commands, note))
+    mapped = msgspec.structs.replace(manifest, name=name, members=members, scale=scale, provenance=provenance)
+    parts = {part: bundle.read(part) for part in manifest.parts}
+    card = parts.get(CARD_NAME, b"").decode()
+    parts[CARD_NAME] = f"# {name}\n\n{note}. What follows is the card of {manifest.name} as it was.\n\n{card}".encode()
     return write_bundle(path, _with_golden_scores(mapped), parts, overwrite=overwrite)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import Bundle
-from .decode import Photo, PhotoSource, open_photo
+from .decode import PhotoSource, open_photo
 from .engines.engine import ENGINES, GraphEngine, available_threads, open_engine
 from .errors import EdgeIQAError, EngineError, UsageError
 from .manifest import Artefact, Manifest, Member
@@ -50,6 +50,7 @@ class Score:
     path: str | None = None
 
 
+Size = tuple[int, int]
 Views = dict[Preprocess, dict[str, NDArray[np.uint8]]]
 
 
@@ -121,8 +122,7 @@ class Scorer:
             PhotoError: it cannot be read.
             EngineError: a graph's result is not finite.
         """
-        decoded, views = self._read(photo)
-        return self._score(decoded, views)
+        return self._score(*self._read(photo))
 
     def score_many(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Score]:
         """Score photographs in order; one that cannot be read gives a `Score` whose ``error`` says why.
@@ -130,7 +130,7 @@ class Scorer:
         The next photographs are decoded while the graph works; how many is bounded, so memory does not grow with their
         number.
         """
-        queue: deque[tuple[str, Future[tuple[Photo, Views]]]] = deque()
+        queue: deque[tuple[str, Future[tuple[Size, Views]]]] = deque()
         todo = (os.fspath(path) for path in paths)
         with ThreadPoolExecutor(min(_AHEAD, available_threads())) as pool:
             try:
@@ -141,8 +141,7 @@ class Scorer:
                     for following in islice(todo, 1):
                         queue.append((following, pool.submit(self._read, following)))
                     try:
-                        decoded, views = future.result()
-                        yield self._score(decoded, views, path)
+                        yield self._score(*future.result(), path)
                     except EdgeIQAError as error:
                         yield Score(value=None, error=str(error), path=path)
             finally:
@@ -169,16 +168,17 @@ class Scorer:
         """Map the members' raw scores and combine them: the value, the mapped scores, and their spread."""
         return combine_raw(self.bundle.manifest, self.artefacts, raw)
 
-    def _read(self, source: PhotoSource) -> tuple[Photo, Views]:
+    def _read(self, source: PhotoSource) -> tuple[Size, Views]:
         views: Views = {}
-        decoded: Photo | None = None
+        size: Size | None = None
         for member in self.bundle.manifest.members:
             if member.preprocess not in views:
                 decoded = open_photo(source, member.preprocess)
+                size = (decoded.width, decoded.height)
                 views[member.preprocess] = cut_views(decoded.image, member.preprocess)
-        if decoded is None:
+        if size is None:
             raise EngineError("a bundle without members", expected="at least one", mend="export it again")
-        return decoded, views
+        return size, views
 
     def _raw(self, views: Views) -> dict[str, float]:
         return {
@@ -186,9 +186,9 @@ class Scorer:
             for member in self.bundle.manifest.members
         }
 
-    def _score(self, decoded: Photo, views: Views, path: str | None = None) -> Score:
+    def _score(self, size: Size, views: Views, path: str | None = None) -> Score:
         value, members, spread = self.combine(self._raw(views))
-        return Score(value, members, spread, decoded.width, decoded.height, path=path)
+        return Score(value, members, spread, *size, path=path)
 
 
 def choose_artefact(member: Member, engine: str, precision: str) -> Artefact:

@@ -58,6 +58,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command and exit with its status."""
     try:
         status = cli.main(arguments, prog_name="edgeiqa", standalone_mode=False)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "edgeiqa"
+        click.echo(
+            f"error: {error.format_message()}\n  expected: a call as {command} --help describes it\n"
+            f"  to mend:  {command} --help",
+            err=True,
+        )
+        status = error.exit_code
     except click.ClickException as error:
         error.show()
         status = error.exit_code

@@ -16,7 +16,7 @@ import click
 import msgspec
 import numpy as np
 
-from ..compress.checkpoint import Checkpoint, save_checkpoint
+from ..compress.checkpoint import RECORD_NAME, Checkpoint, save_checkpoint
 from ..compress.data.dataset import Dataset, read_csv, select
 from ..compress.data.splits import Split, split_folds
 from ..compress.finetune import EpochFigures, FinetuneRecipe, finetune, load_views, predict
@@ -27,6 +27,7 @@ from ..export.gate import PARITY_TOLERANCE, write_gated
 from ..export.pack import golden_photographs, pack
 from ..profiles.fit_score_map import fit_sigmoid
 from ..profiles.metrics import plcc, rmse, srcc
+from ..runtime.bundle import refuse_existing
 from ..runtime.errors import EdgeIQAError, UsageError
 from ..runtime.manifest import Mean, Provenance, ScoreScale
 from ..runtime.preprocess import FULL_DECODE, DctDecode, FullDecode
@@ -34,7 +35,6 @@ from .options import find_photographs
 from .packing import (
     Trained,
     export_member,
-    find_checkpoints,
     library_versions,
     load_trained,
     read_photographs,
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from ..compress.models.network import QualityNet
 
 __all__ = ["DefaultRecipe", "main", "read_recipe", "released"]
+
+
+_RECIPE_NAME = "recipe.json"
 
 
 class DataRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,9 +125,11 @@ def _train(recipe: DefaultRecipe, data: Path, images: Path, output: Path, device
     if recipe.data.split is not None:
         dataset = select(dataset, split=recipe.data.split)
     split = split_folds(dataset, recipe.data.folds, recipe.data.selection_fraction, recipe.data.seed)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / _RECIPE_NAME).write_bytes(msgspec.json.format(msgspec.json.encode(recipe), indent=2))
     for member in recipe.members:
         folder = output / member.name
-        if (folder / "checkpoint.json").is_file():
+        if (folder / RECORD_NAME).is_file():
             click.echo(f"{member.name}: finished already", err=True)
             continue
         _train_member(recipe, member, dataset, split, folder, device)
@@ -205,8 +210,26 @@ def pack_command(run: Path, output: Path, images: Path, card: Path | None, overw
         raise SystemExit(error.exit_code) from error
 
 
+def _recipe_of(run: Path) -> DefaultRecipe:
+    """The recipe of a run, each of whose members is trained.
+
+    Raises:
+        UsageError: it is no run, or a member is missing.
+    """
+    try:
+        recipe = msgspec.json.decode((run / _RECIPE_NAME).read_bytes(), type=DefaultRecipe)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UsageError(f"{run}: {error}", expected="a run of train", mend="name its folder") from error
+    missing = [member.name for member in recipe.members if not (run / member.name / RECORD_NAME).is_file()]
+    if missing:
+        raise UsageError(f"{run} without {', '.join(missing)}", expected="every member", mend="let train finish")
+    return recipe
+
+
 def _pack(run: Path, output: Path, images: Path, card: Path | None, overwrite: bool) -> None:
-    members = [released(member) for member in load_trained(find_checkpoints(run))]
+    refuse_existing(output, overwrite=overwrite)
+    recipe = _recipe_of(run)
+    members = [released(member) for member in load_trained([run / member.name for member in recipe.members])]
     data = members[0].provenance["data"]
     packing = pack(
         output.stem,
@@ -220,7 +243,7 @@ def _pack(run: Path, output: Path, images: Path, card: Path | None, overwrite: b
             commands=(
                 "python -m edgeiqa.tools.default_bundle train --recipe recipes/default.toml --data DIR/mos.csv "
                 "--images DIR/images -o runs/default",
-                "python -m edgeiqa.tools.default_bundle pack runs/default --images DIR/images "
+                "python -m edgeiqa.tools.default_bundle pack runs/default --images PHOTOGRAPHS "
                 "--card docs/default-bundle.md -o default.eiqa",
             ),
             data=data["name"],

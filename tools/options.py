@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +12,7 @@ from typing import TypeVar
 import click
 
 from ..runtime.errors import MissingExtraError, UsageError
+from .show import say
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -21,6 +23,7 @@ __all__ = [
     "json_option",
     "parse_size",
     "require_libraries",
+    "require_name",
 ]
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -72,7 +75,7 @@ def dataset_options(function: Function) -> Function:
             help="Of the MOS column.",
         ),
         click.option("--split", help="Only the rows whose split is this."),
-        click.option("--images", type=PathArgument, required=True, help="Folder of the photographs."),
+        click.option("--images", type=PathArgument, help="Folder of the photographs. [default: the CSV's]"),
         click.option("--data", type=PathArgument, required=True, help="CSV with the columns image and mos."),
     ):
         function = option(function)
@@ -94,6 +97,20 @@ def require_libraries(libraries: tuple[str, ...], extras: str) -> None:
         )
 
 
+def require_name(bundle: Path) -> None:
+    """Refuse a bundle's file whose name could not be the bundle's, before any work is done.
+
+    Raises:
+        UsageError: it has other characters than letters, digits, dots, underscores and hyphens, or is too long.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", bundle.stem):
+        raise UsageError(
+            f"-o {bundle}",
+            expected="a name of letters, digits, . _ -, at most 64 of them",
+            mend="give such a name, such as -o mine.eiqa",
+        )
+
+
 def find_photographs(paths: tuple[Path, ...]) -> list[Path]:
     """The files that are named, and the images in the folders that are named, walked in order.
 
@@ -112,6 +129,9 @@ def find_photographs(paths: tuple[Path, ...]) -> list[Path]:
                     expected=f"files with one of the suffixes {' '.join(sorted(IMAGE_SUFFIXES))}",
                     mend="name another folder, or the files themselves",
                 )
+            others = sum(1 for entry in path.rglob("*") if entry.is_file()) - len(inside)
+            if others:
+                say(f"{path}: {others} files without an image's suffix are passed over")
             found += inside
         elif path.exists():
             found.append(path)

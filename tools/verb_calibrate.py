@@ -21,7 +21,7 @@ from ..runtime.errors import DataError
 from ..runtime.manifest import Artefact, Manifest
 from ..runtime.score_map import ScoreMap
 from ..runtime.scorer import Scorer, combine_raw
-from .options import PathArgument, dataset_options, json_option, require_libraries
+from .options import PathArgument, dataset_options, json_option, require_libraries, require_name
 from .show import print_json, print_table, with_progress
 
 __all__ = ["calibrate"]
@@ -47,17 +47,17 @@ class _Kind:
 @click.option(
     "--map", "map_name", type=click.Choice(list(_FITS)), default="sigmoid", show_default=True, help="Curve to fit."
 )
-@click.option("-o", "--output", required=True, type=PathArgument, help="The calibrated bundle, NAME.eiqa.")
+@click.option("-o", "--output", type=PathArgument, help="NAME.eiqa. [default: BUNDLE-calibrated.eiqa here]")
 @click.option("--overwrite", is_flag=True, help="Replace the output.")
 @json_option
 def calibrate(
     bundle: Path,
     data: Path,
-    images: Path,
+    images: Path | None,
     split: str | None,
     score_range: tuple[float, float],
     map_name: str,
-    output: Path,
+    output: Path | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -67,6 +67,8 @@ def calibrate(
     were fitted on the other four fifths. A map rises everywhere, so a single network's ranking does not change.
     """
     require_libraries(("scipy",), "evaluate")
+    output = output or Path(f"{bundle.stem}-calibrated.eiqa")
+    require_name(output)
     refuse_existing(output, overwrite=overwrite)
     opened = Bundle.open(bundle)
     if opened.manifest.scale.comparable == "scene":
@@ -75,7 +77,7 @@ def calibrate(
             expected="scores that compare anywhere",
             mend="use it as it is",
         )
-    dataset = read_csv(data, images, score_range=score_range)
+    dataset = read_csv(data, images or data.parent, score_range=score_range)
     if split is not None:
         dataset = select(dataset, split=split)
     if len(dataset.photos) < _LEAST_PHOTOS:
@@ -92,7 +94,9 @@ def calibrate(
         for name, artefact in kind.artefacts.items()
     }
     before, after = _figures(opened.manifest, kinds[0], dataset, map_name, score_range)
-    written = refit(output, opened, maps, low=score_range[0], high=score_range[1], overwrite=overwrite)
+    note = f"score maps ({map_name}) fitted by edgeiqa calibrate on {fitted_on}"
+    low, high = score_range
+    written = refit(output, opened, maps, low=low, high=high, name=output.stem, note=note, overwrite=overwrite)
     if as_json:
         print_json(
             {"bundle": str(output), "size_bytes": written.size_bytes, "before": before, "after_cross_fitted": after}

@@ -42,7 +42,7 @@ __all__ = ["evaluate"]
 def evaluate(
     bundles: tuple[Path, ...],
     data: Path,
-    images: Path,
+    images: Path | None,
     split: str | None,
     score_range: tuple[float, float],
     comparable: Comparable,
@@ -60,7 +60,7 @@ def evaluate(
     and counted as failed, and the exit status is 1.
     """
     require_libraries(("scipy",), "evaluate")
-    dataset = read_csv(data, images, score_range=score_range, comparable=comparable)
+    dataset = read_csv(data, images or data.parent, score_range=score_range, comparable=comparable)
     if split is not None:
         dataset = select(dataset, split=split)
     opened = [Bundle.open(path) for path in bundles] or [default_bundle()]
@@ -68,6 +68,12 @@ def evaluate(
     rows = []
     failed = 0
     for bundle in opened:
+        if bundle.manifest.scale.comparable == "scene" and comparable == "global":
+            raise DataError(
+                f"{bundle.path}, whose scores compare only inside a scene",
+                expected="--comparable scene, and a column scene",
+                mend="give --comparable scene",
+            )
         scorer = Scorer(bundle, engine=engine, precision=precision, threads=threads)
         predictions = _predictions(scorer, dataset)
         read = np.isfinite(predictions)

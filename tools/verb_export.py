@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -13,7 +14,7 @@ import msgspec
 from ..runtime.bundle import refuse_existing
 from ..runtime.errors import UsageError
 from ..runtime.manifest import Combine, Mean, Median, Provenance, ScoreScale, StoredAs, Target, WeightedMean
-from .options import PathArgument, find_photographs, json_option, parse_size, require_libraries
+from .options import PathArgument, find_photographs, json_option, parse_size, require_libraries, require_name
 from .show import print_json, say
 
 if TYPE_CHECKING:
@@ -96,13 +97,14 @@ def export(
     chosen = cast("tuple[Target, ...]", tuple(dict.fromkeys(targets)) or ("onnx",))
     libraries = ("torch", "timm", "safetensors", "onnx", "onnxscript")
     require_libraries((*libraries, "openvino") if "openvino" in chosen else libraries, "compress,export")
-    from ..export.gate import PARITY_TOLERANCE, ParityTolerance, write_gated
+    from ..export.gate import PARITY_TOLERANCE, write_gated
     from ..export.pack import golden_photographs, pack
     from .packing import export_member, library_versions, read_photographs, torch_reference
 
     started = time.perf_counter()
     # All that can be refused is refused before the export, which takes minutes for a large network.
     if output is not None:
+        require_name(output)
         refuse_existing(output, overwrite=overwrite)
     golden_photos = _golden(golden) if golden else golden_photographs()
     photos = read_photographs(find_photographs((images,))) if images else golden_photos
@@ -129,7 +131,7 @@ def export(
     )
     usual = PARITY_TOLERANCE[stored_as]
     points = tolerance or usual.score_points * (high - low) / 100
-    limit = ParityTolerance(score_points=points, raw_share=usual.raw_share)
+    limit = replace(usual, score_points=points)
     bundle, reports = write_gated(path, packing, torch_reference(members), photos, tolerance=limit, overwrite=overwrite)
     if as_json:
         print_json(
@@ -199,7 +201,7 @@ def _newest_run(runs: Path) -> Path:
 
 
 def _untrained(system: str | None, backbone: str | None, size: str | None, weights: str | None) -> Trained:
-    from ..compress.models.network import build
+    from ..compress.models.network import build, randomise_head
     from ..compress.models.systems import SYSTEMS, one_backbone
     from .packing import Trained, plain_map
 
@@ -218,9 +220,13 @@ def _untrained(system: str | None, backbone: str | None, size: str | None, weigh
             raise UsageError("--backbone without --size", expected="both", mend="give --size WIDTHxHEIGHT")
         width, height = parse_size(size)
         record = one_backbone(backbone, width, height)
-    if weights == "none":
-        say(f"{record.name}: RANDOM WEIGHTS; its scores mean nothing")
+    what = "RANDOM WEIGHTS" if weights == "none" else "ITS HEAD IS RANDOM, as backbone weights bring none"
+    say(f"{record.name}: {what}; its scores mean nothing")
+    # With backbone weights the head starts at one score for all photographs, for training; here that would hide what
+    # parity looks for.
     network = build(record, weights=parse_weights(weights))
+    if weights != "none":
+        randomise_head(network, seed=0)
     # Of a file its name and not where it lies: that is this machine's.
     provenance = {"weights": Path(weights).name, "system": record.name}
     return Trained(record.name, network, plain_map(), provenance)

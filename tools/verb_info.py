@@ -8,8 +8,9 @@ import click
 
 from ..runtime.bundle import Bundle
 from ..runtime.errors import UsageError
-from ..runtime.manifest import Artefact, Member
+from ..runtime.manifest import Artefact, WeightedMean
 from ..runtime.preprocess import Preprocess
+from ..runtime.score_map import ScoreMap
 from ..runtime.scorer import default_bundle
 from .options import PathArgument, json_option
 from .show import print_json, print_table
@@ -44,13 +45,18 @@ def info(bundle: Path | None, card: bool, as_json: bool) -> None:
         f"comparable {'anywhere' if scale.comparable == 'global' else 'inside a scene only'}"
     )
     combine = type(manifest.combine).__name__
-    click.echo(f"{len(manifest.members)} members, combined by {combine}; {manifest.engine} in {manifest.precision}")
+    weights = f" {manifest.combine.weights}" if isinstance(manifest.combine, WeightedMean) else ""
+    count = "1 member" if len(manifest.members) == 1 else f"{len(manifest.members)} members"
+    click.echo(f"{count}, combined by {combine}{weights}; {manifest.engine} in {manifest.precision}")
+    click.echo(f"golden photographs: {', '.join(photo.name for photo in manifest.golden)}")
     for member in manifest.members:
         click.echo(f"\n{member.name}: {describe_preprocess(member.preprocess)}")
         print_table(
             ["graph", "size", "GMACs", "parameters", "weights", "outputs", "gates"],
-            [_row(opened, member, artefact) for artefact in member.artefacts],
+            [_row(opened, artefact) for artefact in member.artefacts],
         )
+        for artefact in member.artefacts:
+            click.echo(f"  {artefact.target} {artefact.precision} score map: {describe_map(artefact.score_map)}")
     provenance = manifest.provenance
     versions = ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
     click.echo(f"made {provenance.created} with {versions}")
@@ -61,7 +67,7 @@ def info(bundle: Path | None, card: bool, as_json: bool) -> None:
         click.echo(f"by: {command}")
 
 
-def _row(bundle: Bundle, member: Member, artefact: Artefact) -> list[str]:  # noqa: ARG001
+def _row(bundle: Bundle, artefact: Artefact) -> list[str]:
     size = sum(bundle.manifest.parts[name].size_bytes for name in artefact.files)
     return [
         f"{artefact.target} {artefact.precision} {artefact.capability}".strip(),
@@ -70,8 +76,24 @@ def _row(bundle: Bundle, member: Member, artefact: Artefact) -> list[str]:  # no
         "-" if artefact.parameters is None else f"{artefact.parameters / 1e6:.3f} M",
         artefact.stored_as,
         " ".join(artefact.outputs),
-        " ".join(f"{gate.kind}:{'passed' if gate.passed else 'FAILED'}" for gate in artefact.gates),
+        ", ".join(
+            f"{gate.kind} ({gate.report.get('unit', '')}) {'passed' if gate.passed else 'FAILED'}"
+            for gate in artefact.gates
+        ),
     ]
+
+
+def describe_map(score_map: ScoreMap) -> str:
+    """A `ScoreMap` in one line, for a person."""
+    steps = []
+    for step in score_map.steps:
+        fields = [(name, getattr(step, name)) for name in step.__struct_fields__]
+        written = " ".join(
+            f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in fields
+        )
+        steps.append(f"{type(step).__name__} {written}")
+    fitted = f", fitted on {score_map.fitted_on}" if score_map.fitted_on else ", fitted on nothing"
+    return f"{' > '.join(steps) or 'identity'}, to [{score_map.low:g}, {score_map.high:g}]{fitted}"
 
 
 def describe_preprocess(preprocess: Preprocess) -> str:

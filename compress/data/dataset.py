@@ -297,7 +297,7 @@ def _number(cell: str, column: str, where: str, bounds: tuple[float, float]) -> 
             expected="a number of at least 0"
             if high == math.inf
             else f"a score in the stated range, {low:g} to {high:g}",
-            mend="correct the cell, or state the range of the scale the scores are on",
+            mend="correct the cell, or state the range (--score-range LOW HIGH) of the scale the scores are on",
         )
     return value
 

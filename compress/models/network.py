@@ -108,6 +108,18 @@ class QualityNet(nn.Module):
             self.head.output.bias.fill_(value)
 
 
+def randomise_head(net: QualityNet, *, seed: int) -> None:
+    """Give the score's last layer random weights: for looking at a network that has no trained head.
+
+    Args:
+        net: changed in place.
+        seed: torch's global generator is left alone.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net.head.output.reset_parameters()
+
+
 def for_export(net: QualityNet) -> QualityNet:
     """A copy of a trained network for conversion: the same scores from a plainer graph.
 

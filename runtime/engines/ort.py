@@ -32,6 +32,8 @@ class OnnxRuntimeEngine(GraphEngine):
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _ERRORS_ONLY
+        # A member's threads would spin on while the next member's graph wants their cores.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(files[0], options, providers=["CPUExecutionProvider"])
         inputs = {
             node.name: GraphInput(

@@ -15,7 +15,7 @@ from edgeiqa.compress.models.network import QualityNet, build
 from edgeiqa.compress.models.records import System
 from edgeiqa.compress.models.systems import one_backbone
 from edgeiqa.compress.models.weights import NoWeights
-from edgeiqa.runtime.errors import DataError, ModelError, RecordError
+from edgeiqa.runtime.errors import DataError, ModelError, RecordError, UsageError
 from edgeiqa.runtime.preprocess import single_view
 from edgeiqa.runtime.score_map import ScoreMap
 from numpy.typing import NDArray
@@ -157,3 +157,22 @@ def test_weights_of_another_network_are_refused(system: System, tmp_path: Path) 
     (tmp_path / "a" / "checkpoint.json").write_bytes(msgspec.json.encode(record))
     with pytest.raises(ModelError, match="the weights of mobilenetv3_small_075"):
         load_checkpoint(tmp_path / "a")
+
+
+def test_the_state_of_another_run_is_refused(system: System, labelled: Labelled, tmp_path: Path) -> None:
+    recipe = msgspec.structs.replace(RECIPE, epochs=1)
+    _train(system, labelled, tmp_path, recipe)
+    kept = (tmp_path / "resume.pt").read_bytes()
+    (views,), mos = labelled
+    for other_recipe, other in (
+        (msgspec.structs.replace(recipe, epochs=2), labelled),
+        (msgspec.structs.replace(recipe, learning_rate=1e-4), labelled),
+        (recipe, ((views,), 1 - mos)),
+        (recipe, ((views[::-1],), mos)),
+    ):
+        with pytest.raises(UsageError, match="the state of another run"):
+            _train(system, other, tmp_path, other_recipe)
+    assert (tmp_path / "resume.pt").read_bytes() == kept
+    (tmp_path / "resume.pt").write_bytes(kept[:1000])
+    with pytest.raises(UsageError, match="cannot be read"):
+        _train(system, labelled, tmp_path, recipe)

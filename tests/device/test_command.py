@@ -23,11 +23,11 @@ def require_extra(ran: Process, extra: str) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Six photographs and a table of opinions that rise with the default bundle's scores."""
+    """Fifteen photographs and a table of opinions that rise with the default bundle's scores."""
     scorer = edgeiqa.load()
     rows = []
-    for seed in range(6):
-        path = save_photo(tmp_path / "photos" / f"{seed}.png", seed)
+    for seed in range(15):
+        path = save_photo(tmp_path / "photos" / f"{seed:02}.png", seed)
         value = scorer.score(path).value
         assert value is not None
         rows.append(f"{path.name},{value / 2 + 20:.3f}")
@@ -61,7 +61,7 @@ def test_a_device_scores(folder: Path) -> None:
     ran = call(folder, "score", "photos", "--json", without=EXTRAS)
     assert (ran.returncode, ran.stderr) == (0, "")
     lines = [json.loads(line) for line in ran.stdout.splitlines()]
-    assert [line["path"] for line in lines] == [str(Path("photos") / f"{seed}.png") for seed in range(6)]
+    assert [line["path"] for line in lines] == [str(Path("photos") / f"{seed:02}.png") for seed in range(15)]
     scorer = edgeiqa.load()
     for line in lines:
         assert line["score"] == scorer.score(folder / line["path"]).value
@@ -77,7 +77,7 @@ def test_evaluate_needs_scipy(folder: Path) -> None:
     ran = call(folder, *arguments)
     if is_here("scipy"):
         result = json.loads(ran.stdout)
-        assert (result["n"], result["failed"]) == (6, 0) and result["srcc"] == pytest.approx(1.0)
+        assert (result["n"], result["failed"]) == (15, 0) and result["srcc"] == pytest.approx(1.0)
     else:
         require_extra(ran, "evaluate")
 

@@ -233,8 +233,14 @@ def test_a_difference_that_the_score_map_hides_is_caught_by_the_raw_scores(
         write_gated(tmp_path / "no.eiqa", hidden, shifted(reference, 0.01), PHOTOS, tolerance=TOLERANCE)
 
 
+def test_a_network_that_sees_nothing_is_refused(tmp_path: Path, packing: Packing) -> None:
+    with pytest.raises(GateError, match=r"the same raw score, 0\.5, for all 2 photographs"):
+        write_gated(tmp_path / "no.eiqa", packing, lambda _name, _views: 0.5, PHOTOS, tolerance=TOLERANCE)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_wider_tolerance_lets_pass(tmp_path: Path, packing: Packing, reference: Reference) -> None:
-    wide = ParityTolerance(score_points=10.0, raw_share=10.0)
+    wide = ParityTolerance(score_points=10.0, raw_share=10.0, raw_noise=1e-3)
     _, reports = write_gated(tmp_path / "wide.eiqa", packing, shifted(reference, 0.01), PHOTOS, tolerance=wide)
     assert reports[1].max_abs_difference == pytest.approx(0.01, abs=1e-4)
 
@@ -314,9 +320,19 @@ def maps(manifest: Manifest, score_map: ScoreMap) -> dict[Any, ScoreMap]:
 
 def test_refit_changes_maps_and_scale_and_nothing_else(tmp_path: Path, written: Bundle) -> None:
     score_map = ScoreMap(steps=(Sigmoid(slope=1.0, centre=0.0, low=1.0, high=5.0),), low=1.0, high=5.0)
-    new = refit(tmp_path / "mine.eiqa", written, maps(written.manifest, score_map), low=1.0, high=5.0)
+    new = refit(
+        tmp_path / "mine.eiqa",
+        written,
+        maps(written.manifest, score_map),
+        low=1.0,
+        high=5.0,
+        name="mine",
+        note="fitted on mine",
+    )
     assert (new.manifest.scale.low, new.manifest.scale.high) == (1.0, 5.0)
-    assert new.manifest.parts == written.manifest.parts
+    assert {**new.manifest.parts, "card.md": None} == {**written.manifest.parts, "card.md": None}
+    assert new.read("card.md").startswith(b"# mine\n\nfitted on mine.")
+    assert (new.manifest.name, new.manifest.provenance.commands[-1]) == ("mine", "fitted on mine")
     for member, old in zip(new.manifest.members, written.manifest.members, strict=True):
         for artefact, before in zip(member.artefacts, old.artefacts, strict=True):
             assert artefact.score_map == score_map
@@ -338,11 +354,14 @@ def test_refit_over_a_file(tmp_path: Path, written: Bundle) -> None:
     path.write_bytes(written.path.read_bytes())
     own = Bundle.open(path)
     with pytest.raises(UsageError, match="exists"):
-        refit(path, own, maps(own.manifest, SIGMOID), low=0.0, high=100.0)
+        refit(path, own, maps(own.manifest, SIGMOID), low=0.0, high=100.0, name="mine", note="")
     assert path.read_bytes() == written.path.read_bytes()
     # The bundle itself may be the output: its parts are read before it is replaced.
     assert (
-        refit(path, own, maps(own.manifest, SIGMOID), low=-50.0, high=100.0, overwrite=True).manifest.scale.low == -50
+        refit(
+            path, own, maps(own.manifest, SIGMOID), low=-50.0, high=100.0, name="mine", note="", overwrite=True
+        ).manifest.scale.low
+        == -50
     )
     assert verify(Scorer(Bundle.open(path))).passed
     assert [entry.name for entry in tmp_path.iterdir()] == ["mine.eiqa"]
@@ -350,5 +369,7 @@ def test_refit_over_a_file(tmp_path: Path, written: Bundle) -> None:
 
 def test_a_map_outside_the_new_scale_is_refused(tmp_path: Path, written: Bundle) -> None:
     with pytest.raises(RecordError, match="a range inside"):
-        refit(tmp_path / "mine.eiqa", written, maps(written.manifest, SIGMOID), low=0.0, high=10.0)
+        refit(
+            tmp_path / "mine.eiqa", written, maps(written.manifest, SIGMOID), low=0.0, high=10.0, name="mine", note=""
+        )
     assert nothing_written(tmp_path)

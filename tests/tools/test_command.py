@@ -56,7 +56,7 @@ def test_version() -> None:
         (("export", "--tolerance", "0"), "is not in the range"),
         (("profile", "--runs", "none"), "is not a valid integer"),
         (("calibrate", "a.eiqa"), "Missing option"),
-        (("evaluate", "--data", "mos.csv"), "Missing option '--images'"),
+        (("evaluate", "--images", "photos"), "Missing option '--data'"),
         (("unpack",), "Missing option '-o'"),
     ],
 )

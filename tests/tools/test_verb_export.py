@@ -119,7 +119,7 @@ def test_weights_of_a_file_are_said_by_name_alone(in_folder: Path) -> None:
         *("--weights", in_folder / "mine.safetensors", "--golden", photo),
     )
     assert ran.code == 0, ran.err
-    assert "RANDOM" not in ran.err
+    assert "ITS HEAD IS RANDOM" in ran.err and "RANDOM WEIGHTS" not in ran.err
     bundle = Bundle.open("mine.eiqa")
     assert [golden.name for golden in bundle.manifest.golden] == ["golden"]
     assert bundle.manifest.provenance.notes["test_efficientnet-64x48"]["weights"] == "mine.safetensors"
@@ -278,3 +278,9 @@ def test_photographs_for_the_gate_are_named_when_they_are_broken(run_folder: Pat
 def test_photographs_are_read_by_name(tmp_path: Path) -> None:
     path = save_photo(tmp_path / "a.jpg", 0)
     assert packing.read_photographs([path]) == [Photograph("a.jpg", path.read_bytes())]
+
+
+def test_a_name_that_could_not_be_a_bundles_is_refused_first(in_folder: Path) -> None:
+    ran = edgeiqa("export", *TINY, "-o", "my bundle.eiqa")
+    require_refusal(ran, "-o my bundle.eiqa", "letters, digits", "-o mine.eiqa")
+    assert files_in(in_folder) == set()

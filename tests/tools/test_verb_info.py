@@ -22,10 +22,12 @@ def test_what_a_person_sees(pair_bundle: Path) -> None:
     for words in (
         f"pair  format 1.0  {pair_bundle.stat().st_size / 1e6:.2f} MB  {pair_bundle}",
         "scores 0 to 100, higher is better, comparable anywhere",
-        "2 members, combined by WeightedMean; onnxruntime in fp32",
+        "2 members, combined by WeightedMean (",
         "first: full decode; EXIF apply; colour srgb; alpha white; image = resize 64x64 fit=stretch",
         "score features.last features.1",
-        "parity:passed",
+        "parity (score points) passed, parity (raw) passed",
+        "onnx fp32 score map: Sigmoid slope=",
+        "golden photographs: ",
         "with edgeiqa ",
     ):
         assert words in ran.out, words
