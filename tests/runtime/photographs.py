@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 from edgeiqa.runtime.decode import open_photo
-from edgeiqa.runtime.preprocess import DctDecode, Preprocess, Resize, View
+from edgeiqa.runtime.preprocess import DctDecode, Operation, Preprocess, Resize, View
+from edgeiqa.runtime.views import cut_view
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -91,3 +92,12 @@ def dct(width: int, height: int, margin: float = 1.0, **fields: Any) -> Preproce
     exif = fields.pop("exif", "apply")
     view = View(name="image", operations=(Resize(width=width, height=height, **fields),))
     return Preprocess(views=(view,), decode=DctDecode(margin=margin), exif=exif)
+
+
+def cut(picture: UInt8, *operations: Operation) -> UInt8:
+    """The view of one chain of operations, of the shape that it states."""
+    view = View(name="v", operations=operations)
+    result = cut_view(Image.fromarray(picture), view)
+    assert result.dtype == np.uint8
+    assert result.shape == view.shape
+    return result

@@ -8,20 +8,10 @@ import pytest
 from edgeiqa.runtime.decode import open_photo
 from edgeiqa.runtime.preprocess import Crop, Fragments, Operation, Patches, Preprocess, Resize, Scale, View
 from edgeiqa.runtime.views import cut_view, cut_views
-from numpy.typing import NDArray
 from PIL import Image
 
 from .bundles import pixels
-
-UInt8 = NDArray[np.uint8]
-
-
-def cut(picture: UInt8, *operations: Operation) -> UInt8:
-    view = View(name="v", operations=operations)
-    result = cut_view(Image.fromarray(picture), view)
-    assert result.dtype == np.uint8
-    assert result.shape == view.shape
-    return result
+from .photographs import cut
 
 
 def test_the_views_of_the_published_systems_on_a_uhd_photograph(data_root: Path) -> None:

@@ -5,24 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 from edgeiqa.runtime.errors import PhotoError
-from edgeiqa.runtime.preprocess import Crop, Fragments, Operation, Patches, Resize, Scale, View
+from edgeiqa.runtime.preprocess import Crop, Fragments, Patches, Resize, Scale, View
 from edgeiqa.runtime.splitmix import offsets, permutation
 from edgeiqa.runtime.views import cut_view
-from numpy.typing import NDArray
 from PIL import Image
 
 from .bundles import pixels
 from .messages import require_message
-
-UInt8 = NDArray[np.uint8]
-
-
-def cut(picture: UInt8, *operations: Operation) -> UInt8:
-    view = View(name="v", operations=operations)
-    result = cut_view(Image.fromarray(picture), view)
-    assert result.dtype == np.uint8
-    assert result.shape == view.shape
-    return result
+from .photographs import UInt8, cut
 
 
 def addresses(width: int, height: int) -> UInt8:
