@@ -78,6 +78,12 @@ class RecordError(EdgeIQAError, ValueError):
     """A record's field is out of its range."""
 
 
+def require_field(holds: bool, got: str, expected: str, mend: str = "correct the record's field") -> None:
+    """Raise `RecordError` unless a record's field is as it should be."""
+    if not holds:
+        raise RecordError(got, expected=expected, mend=mend)
+
+
 class UsageError(EdgeIQAError):
     """The call's options do not go together, or its output is in the way."""
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import re
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
-from .errors import RecordError
+from .errors import require_field
 from .preprocess import Preprocess
 from .score_map import ScoreMap
 
@@ -49,9 +50,7 @@ StoredAs = Literal["fp32", "fp16"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-def _require(holds: bool, got: str, expected: str) -> None:
-    if not holds:
-        raise RecordError(got, expected=expected, mend="make the bundle again with edgeiqa export")
+_require = partial(require_field, mend="make the bundle again with edgeiqa export")
 
 
 class Mean(msgspec.Struct, frozen=True, tag="mean", forbid_unknown_fields=True):

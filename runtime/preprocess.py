@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from .errors import RecordError
+from .errors import RecordError, require_field
 
 __all__ = [
     "Crop",
@@ -36,18 +36,13 @@ MAX_OPERATIONS = 16
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 
 
-def _require(holds: bool, got: str, expected: str) -> None:
-    if not holds:
-        raise RecordError(got, expected=expected, mend="correct the record's field")
-
-
 def _require_size(width: int, height: int) -> None:
     sides = 1 <= width <= MAX_VIEW_SIDE and 1 <= height <= MAX_VIEW_SIDE
-    _require(sides, f"a size of {width}x{height}", f"sides from 1 to {MAX_VIEW_SIDE} pixels")
+    require_field(sides, f"a size of {width}x{height}", f"sides from 1 to {MAX_VIEW_SIDE} pixels")
 
 
 def _require_seed(seed: int) -> None:
-    _require(0 <= seed < 2**63, f"a seed of {seed}", "a seed in [0, 2**63)")
+    require_field(0 <= seed < 2**63, f"a seed of {seed}", "a seed in [0, 2**63)")
 
 
 class FullDecode(msgspec.Struct, frozen=True, tag="full", forbid_unknown_fields=True):
@@ -67,7 +62,7 @@ class DctDecode(msgspec.Struct, frozen=True, tag="dct", forbid_unknown_fields=Tr
     margin: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(1.0 <= self.margin <= 16.0, f"a DCT margin of {self.margin}", "a margin in [1, 16]")
+        require_field(1.0 <= self.margin <= 16.0, f"a DCT margin of {self.margin}", "a margin in [1, 16]")
 
 
 class Resize(msgspec.Struct, frozen=True, tag="resize", kw_only=True, forbid_unknown_fields=True):
@@ -96,10 +91,10 @@ class Resize(msgspec.Struct, frozen=True, tag="resize", kw_only=True, forbid_unk
 
     def __post_init__(self) -> None:
         _require_size(self.width, self.height)
-        _require(0 <= self.fill <= 255, f"a fill of {self.fill}", "a grey level in [0, 255]")
+        require_field(0 <= self.fill <= 255, f"a fill of {self.fill}", "a grey level in [0, 255]")
         if not self.antialias:
             plain = ("nearest", "bilinear", "bicubic")
-            _require(self.interpolation in plain, f"{self.interpolation} without antialias", f"one of {plain}")
+            require_field(self.interpolation in plain, f"{self.interpolation} without antialias", f"one of {plain}")
 
 
 class Crop(msgspec.Struct, frozen=True, tag="crop", kw_only=True, forbid_unknown_fields=True):
@@ -131,12 +126,12 @@ class Crop(msgspec.Struct, frozen=True, tag="crop", kw_only=True, forbid_unknown
     def __post_init__(self) -> None:
         _require_size(self.width, self.height)
         _require_seed(self.seed)
-        _require(
+        require_field(
             1 <= self.rows <= 64 and 1 <= self.columns <= 64,
             f"a grid of {self.rows}x{self.columns}",
             "1 to 64",
         )
-        _require(1 <= self.count <= 256, f"{self.count} seeded crops", "1 to 256")
+        require_field(1 <= self.count <= 256, f"{self.count} seeded crops", "1 to 256")
 
     @property
     def crops(self) -> int:
@@ -163,12 +158,12 @@ class Fragments(msgspec.Struct, frozen=True, tag="fragments", kw_only=True, forb
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _require(
+        require_field(
             1 <= self.rows <= 64 and 1 <= self.columns <= 64,
             f"a grid of {self.rows}x{self.columns}",
             "1 to 64",
         )
-        _require(self.patch >= 1, f"a patch of {self.patch}", "at least 1 pixel")
+        require_field(self.patch >= 1, f"a patch of {self.patch}", "at least 1 pixel")
         _require_size(self.columns * self.patch, self.rows * self.patch)
         _require_seed(self.seed)
 
@@ -179,7 +174,7 @@ class Scale(msgspec.Struct, frozen=True, tag="scale", kw_only=True, forbid_unkno
     denominator: int
 
     def __post_init__(self) -> None:
-        _require(1 <= self.denominator <= 64, f"a scale of 1/{self.denominator}", "1/1 to 1/64")
+        require_field(1 <= self.denominator <= 64, f"a scale of 1/{self.denominator}", "1/1 to 1/64")
 
 
 class Patches(msgspec.Struct, frozen=True, tag="patches", kw_only=True, forbid_unknown_fields=True):
@@ -190,7 +185,7 @@ class Patches(msgspec.Struct, frozen=True, tag="patches", kw_only=True, forbid_u
     shuffle_seed: int | None = None
 
     def __post_init__(self) -> None:
-        _require(
+        require_field(
             1 <= self.rows <= 64 and 1 <= self.columns <= 64,
             f"a grid of {self.rows}x{self.columns}",
             "1 to 64",
@@ -210,9 +205,11 @@ class View(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def __post_init__(self) -> None:
         named = re.fullmatch(r"[a-z][a-z0-9_]{0,31}", self.name) is not None
-        _require(named, f"a view named {self.name!r}", "a lower-case identifier of at most 32 characters")
+        require_field(named, f"a view named {self.name!r}", "a lower-case identifier of at most 32 characters")
         steps = len(self.operations)
-        _require(1 <= steps <= MAX_OPERATIONS, f"view {self.name!r} of {steps} operations", f"1 to {MAX_OPERATIONS}")
+        require_field(
+            1 <= steps <= MAX_OPERATIONS, f"view {self.name!r} of {steps} operations", f"1 to {MAX_OPERATIONS}"
+        )
         self._static_shape()
 
     def _static_shape(self) -> tuple[int, int, int]:
@@ -239,7 +236,9 @@ class View(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                         )
                     count, size = count * rows * columns, (size[0] // rows, size[1] // columns)
             pixels = count * size[0] * size[1] if size is not None else 0
-            _require(pixels <= MAX_VIEW_PIXELS, f"view {self.name!r} of {pixels} pixels", f"at most {MAX_VIEW_PIXELS}")
+            require_field(
+                pixels <= MAX_VIEW_PIXELS, f"view {self.name!r} of {pixels} pixels", f"at most {MAX_VIEW_PIXELS}"
+            )
         if size is None:
             raise RecordError(
                 f"view {self.name!r} ends with a size that depends on the photograph",
@@ -280,8 +279,8 @@ class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def __post_init__(self) -> None:
         names = [view.name for view in self.views]
-        _require(1 <= len(names) <= 16, f"{len(names)} views", "1 to 16")
-        _require(len(set(names)) == len(names), f"views named {names}", "a name of its own for each")
+        require_field(1 <= len(names) <= 16, f"{len(names)} views", "1 to 16")
+        require_field(len(set(names)) == len(names), f"views named {names}", "a name of its own for each")
         native = [view.name for view in self.views if view.needs_native_pixels]
         if native and isinstance(self.decode, DctDecode):
             raise RecordError(

@@ -7,13 +7,14 @@ A map is a chain of monotone steps and a clip to its output range. All arithmeti
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import pairwise
 
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import RecordError
+from .errors import require_field
 
 __all__ = ["Affine", "InversePiecewiseLinear", "Logistic", "ScoreMap", "Sigmoid", "Step"]
 
@@ -21,9 +22,7 @@ __all__ = ["Affine", "InversePiecewiseLinear", "Logistic", "ScoreMap", "Sigmoid"
 _LARGEST = 1e100
 
 
-def _require(holds: bool, got: str, expected: str) -> None:
-    if not holds:
-        raise RecordError(got, expected=expected, mend="correct the score map's parameter, or fit it again")
+_require = partial(require_field, mend="correct the score map's parameter, or fit it again")
 
 
 def _finite(name: str, *numbers: float) -> None:

@@ -10,7 +10,7 @@ import click
 from ..runtime.errors import EdgeIQAError
 from ..runtime.version import __version__
 
-__all__ = ["VERBS", "cli", "main"]
+__all__ = ["VERBS", "cli", "main", "run"]
 
 # verb: (module of this folder, what --help says of it)
 VERBS: dict[str, tuple[str, str]] = {
@@ -56,13 +56,18 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command and exit with its status."""
+    run(cli, "edgeiqa", arguments)
+
+
+def run(command: click.Command, name: str, arguments: list[str] | None = None) -> None:
+    """Run a command, answer its errors in three lines (got, expected, to mend), and exit with its status."""
     try:
-        status = cli.main(arguments, prog_name="edgeiqa", standalone_mode=False)
+        status = command.main(arguments, prog_name=name, standalone_mode=False)
     except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "edgeiqa"
+        path = error.ctx.command_path if error.ctx else name
         click.echo(
-            f"error: {error.format_message()}\n  expected: a call as {command} --help describes it\n"
-            f"  to mend:  {command} --help",
+            f"error: {error.format_message()}\n  expected: a call as {path} --help describes it\n"
+            f"  to mend:  {path} --help",
             err=True,
         )
         status = error.exit_code

@@ -28,9 +28,10 @@ from ..export.pack import golden_photographs, pack
 from ..profiles.fit_score_map import fit_sigmoid
 from ..profiles.metrics import plcc, rmse, srcc
 from ..runtime.bundle import refuse_existing
-from ..runtime.errors import EdgeIQAError, UsageError
+from ..runtime.errors import UsageError
 from ..runtime.manifest import Mean, Provenance, ScoreScale
 from ..runtime.preprocess import FULL_DECODE, DctDecode, FullDecode
+from .command import run as run_command
 from .options import find_photographs
 from .packing import (
     Trained,
@@ -113,11 +114,7 @@ def main() -> None:
 @click.option("--device", default="auto", help="Lightning Fabric's accelerator.")
 def train(recipe_path: Path, data: Path, images: Path, output: Path, device: str) -> None:
     """Fine-tune each member; a member that is finished is passed over, one that was cut off goes on."""
-    try:
-        _train(read_recipe(recipe_path), data, images, output, device)
-    except EdgeIQAError as error:
-        click.echo(f"error: {error}", err=True)
-        raise SystemExit(error.exit_code) from error
+    _train(read_recipe(recipe_path), data, images, output, device)
 
 
 def _train(recipe: DefaultRecipe, data: Path, images: Path, output: Path, device: str) -> None:
@@ -203,11 +200,7 @@ def _train_member(
 @click.option("--overwrite", is_flag=True, help="Replace the output.")
 def pack_command(run: Path, output: Path, images: Path, card: Path | None, overwrite: bool) -> None:
     """Pack the members of a run: batch norms folded, weights stored as FP16, gated on every photograph of --images."""
-    try:
-        _pack(run, output, images, card, overwrite)
-    except EdgeIQAError as error:
-        click.echo(f"error: {error}", err=True)
-        raise SystemExit(error.exit_code) from error
+    _pack(run, output, images, card, overwrite)
 
 
 def _recipe_of(run: Path) -> DefaultRecipe:
@@ -275,4 +268,4 @@ def released(member: Trained) -> Trained:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "python -m edgeiqa.tools.default_bundle")

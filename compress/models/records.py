@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from ...runtime.errors import RecordError
+from ...runtime.errors import require_field
 from ...runtime.preprocess import Preprocess
 
 __all__ = [
@@ -31,11 +31,6 @@ __all__ = [
 ]
 
 
-def _require(holds: bool, got: str, expected: str) -> None:
-    if not holds:
-        raise RecordError(got, expected=expected, mend="correct the record's field")
-
-
 def _is_name(name: str) -> bool:
     return re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name) is not None
 
@@ -52,12 +47,12 @@ class Normalisation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     std: tuple[float, float, float]
 
     def __post_init__(self) -> None:
-        _require(
+        require_field(
             all(0.0 <= value <= 1.0 for value in self.mean),
             f"a mean of {self.mean}",
             "three values in [0, 1]",
         )
-        _require(all(0.0 < value <= 1.0 for value in self.std), f"a std of {self.std}", "three values in (0, 1]")
+        require_field(all(0.0 < value <= 1.0 for value in self.std), f"a std of {self.std}", "three values in (0, 1]")
 
 
 IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -91,17 +86,17 @@ class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     normalisation: Normalisation = IMAGENET
 
     def __post_init__(self) -> None:
-        _require(
+        require_field(
             _is_name(self.name),
             f"a branch named {self.name!r}",
             "a lower-case identifier of at most 32 characters",
         )
-        _require(self.backbone != "", f"branch {self.name!r} with an empty backbone", "timm's name of a backbone")
-        _require(len(self.views) >= 1, f"branch {self.name!r} without views", "at least one")
+        require_field(self.backbone != "", f"branch {self.name!r} with an empty backbone", "timm's name of a backbone")
+        require_field(len(self.views) >= 1, f"branch {self.name!r} without views", "at least one")
         unique = len(set(self.views)) == len(self.views)
-        _require(unique, f"branch {self.name!r} with views {self.views}", "each view once")
+        require_field(unique, f"branch {self.name!r} with views {self.views}", "each view once")
         ascending = list(self.stages) == sorted(set(self.stages)) and all(stage >= 0 for stage in self.stages)
-        _require(
+        require_field(
             ascending,
             f"branch {self.name!r} with stages {self.stages}",
             "ascending indices from 0, each once",
@@ -135,14 +130,14 @@ class Attention(msgspec.Struct, frozen=True, tag="attention", kw_only=True, forb
     heads: int = 8
 
     def __post_init__(self) -> None:
-        _require(1 <= self.heads <= 64, f"{self.heads} attention heads", "1 to 64")
+        require_field(1 <= self.heads <= 64, f"{self.heads} attention heads", "1 to 64")
 
 
 Fusion = Mean | Concat | Gated | Attention
 
 
 def _require_dropout(dropout: float) -> None:
-    _require(0.0 <= dropout < 1.0, f"a dropout of {dropout}", "a probability in [0, 1)")
+    require_field(0.0 <= dropout < 1.0, f"a dropout of {dropout}", "a probability in [0, 1)")
 
 
 class Linear(msgspec.Struct, frozen=True, tag="linear", kw_only=True, forbid_unknown_fields=True):
@@ -172,7 +167,7 @@ class Mlp(msgspec.Struct, frozen=True, tag="mlp", kw_only=True, forbid_unknown_f
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(1 <= self.hidden <= 65536, f"a hidden width of {self.hidden}", "1 to 65536")
+        require_field(1 <= self.hidden <= 65536, f"a hidden width of {self.hidden}", "1 to 65536")
         _require_dropout(self.dropout)
 
 
@@ -197,13 +192,13 @@ class System(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     head: Head = Linear()
 
     def __post_init__(self) -> None:
-        _require(self.name != "", "a system with an empty name", "a name")
-        _require(len(self.branches) >= 1, f"system {self.name!r} without branches", "at least one")
+        require_field(self.name != "", "a system with an empty name", "a name")
+        require_field(len(self.branches) >= 1, f"system {self.name!r} without branches", "at least one")
         names = [branch.name for branch in self.branches]
-        _require(len(set(names)) == len(names), f"branches named {names}", "a name of its own for each")
+        require_field(len(set(names)) == len(names), f"branches named {names}", "a name of its own for each")
         cut = [view.name for view in self.preprocess.views]
         seen = [view for branch in self.branches for view in branch.views]
         unknown = [view for view in seen if view not in cut]
-        _require(not unknown, f"branches that look at views {unknown}", f"views of the preprocess: {cut}")
+        require_field(not unknown, f"branches that look at views {unknown}", f"views of the preprocess: {cut}")
         unused = [view for view in cut if view not in seen]
-        _require(not unused, f"views {unused} that no branch looks at", "every view used by a branch")
+        require_field(not unused, f"views {unused} that no branch looks at", "every view used by a branch")
