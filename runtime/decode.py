@@ -18,12 +18,17 @@ from PIL import Image, ImageCms, UnidentifiedImageError, features
 from .errors import PhotoError
 from .preprocess import Preprocess
 
-__all__ = ["MAX_PIXELS", "Photo", "PhotoSource", "open_photo"]
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "Photo", "PhotoSource", "open_photo"]
 
 PhotoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
 
 MAX_PIXELS = 178_956_970
 """Photographs of more pixels are refused before they are decoded; it is the number at which Pillow itself refuses."""
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".jp2", ".avif", ".mpo"}
+)
+"""What a folder is searched for; a file that is named itself is tried whatever its suffix."""
 
 # Only decoders that read pixels: no EPS (which starts an interpreter), no plugin that a process happens to hold.
 # Pillow reads MPO with its JPEG decoder; it knows no decoder of that name.

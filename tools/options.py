@@ -7,16 +7,21 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from ..runtime.decode import IMAGE_SUFFIXES
 from ..runtime.errors import MissingExtraError, UsageError
 from .show import say
+
+if TYPE_CHECKING:
+    from ..profiles.budget import Budget
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "PathArgument",
+    "budget_of",
     "dataset_options",
     "engine_options",
     "find_photographs",
@@ -27,11 +32,6 @@ __all__ = [
 ]
 
 Function = TypeVar("Function", bound=Callable[..., object])
-
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".jp2", ".avif", ".mpo"}
-)
-"""What a folder is searched for; a file that is named itself is tried whatever its suffix."""
 
 PathArgument = click.Path(path_type=Path)
 
@@ -80,6 +80,27 @@ def dataset_options(function: Function) -> Function:
     ):
         function = option(function)
     return function
+
+
+def budget_of(text: str) -> Budget:
+    """What ``--budget`` says: amounts with commas between, or the name of a budget that comes with the package.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    from ..profiles.budget import load_budget, parse_budget
+
+    try:
+        return parse_budget(text)
+    except UsageError as unparsable:
+        try:
+            return load_budget(text)
+        except UsageError as unknown:
+            raise UsageError(
+                f"--budget {text}: {unparsable.got}; {unknown.got}",
+                expected=f"{unparsable.expected}; or {unknown.expected}",
+                mend="write limits with commas between, or a budget's name",
+            ) from None
 
 
 def require_libraries(libraries: tuple[str, ...], extras: str) -> None:
