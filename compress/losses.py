@@ -1,29 +1,55 @@
-"""Losses on scores, each a pure function of tensors of shape ``[N]`` in [0, 1]."""
+"""Losses on scores, each a pure function of tensors of shape ``[N]`` in [0, 1].
+
+Each takes ``weight``, float ``[N]`` from 0: how much an image counts. Weights are divided by their sum, so that only
+their ratios matter and equal weights change nothing; where all are 0 the loss is that of no images.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-__all__ = ["huber_loss", "plcc_loss"]
+__all__ = ["huber_loss", "mse_loss", "plcc_loss", "weighted_mean"]
 
 
-def huber_loss(score: Tensor, mos: Tensor, *, delta: float) -> Tensor:
+def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean of ``[N]`` values: plain, or with weights ``[N]`` from 0; a scalar, 0 where all weights are 0."""
+    if weight is None:
+        return values.mean()
+    weight = weight.detach().to(values.dtype)
+    # Divided first: the gradient of a division by a minute sum would overflow.
+    return (weight / weight.sum().clamp_min(torch.finfo(values.dtype).tiny) * values).sum()
+
+
+def mse_loss(score: Tensor, mos: Tensor, *, weight: Tensor | None = None) -> Tensor:
+    """Mean of the squared errors, a scalar.
+
+    Args:
+        score: predicted, float ``[N]``.
+        mos: opinions in [0, 1], float ``[N]``.
+        weight: of each image, float ``[N]``.
+    """
+    return weighted_mean((score - mos).square(), weight)
+
+
+def huber_loss(score: Tensor, mos: Tensor, *, delta: float, weight: Tensor | None = None) -> Tensor:
     """Huber loss, divided by delta squared so that an error of delta weighs 1/2 whatever delta is.
 
     Args:
         score: predicted, float ``[N]``.
         mos: opinions in [0, 1], float ``[N]``.
         delta: where the parabola becomes a line, in the scores' unit.
+        weight: of each image, float ``[N]``.
 
     Returns:
         The mean over the batch, a scalar. Source: P. J. Huber, "Robust Estimation of a Location Parameter", Annals of
         Mathematical Statistics 35(1), 1964.
     """
-    return torch.nn.functional.huber_loss(score, mos, delta=delta) / delta**2
+    each = torch.nn.functional.huber_loss(score, mos, delta=delta, reduction="none")
+    return weighted_mean(each, weight) / delta**2
 
 
-def plcc_loss(score: Tensor, mos: Tensor, *, epsilon: float = 1e-5) -> Tensor:
+def plcc_loss(score: Tensor, mos: Tensor, *, epsilon: float = 1e-5, weight: Tensor | None = None) -> Tensor:
     """One minus Pearson's linear correlation within the batch: a scalar in [0, 2].
 
     Args:
@@ -31,8 +57,9 @@ def plcc_loss(score: Tensor, mos: Tensor, *, epsilon: float = 1e-5) -> Tensor:
         mos: opinions in [0, 1], float ``[N]``.
         epsilon: added to the product of the two variances; it bounds the gradient where one side is constant, as the
             scores are when a training starts from their mean.
+        weight: of each image, float ``[N]``: means, covariance and variances are weighted by it.
     """
-    score, mos = score - score.mean(), mos - mos.mean()
-    covariance = (score * mos).mean()
-    variances = score.square().mean() * mos.square().mean()
+    score, mos = score - weighted_mean(score, weight), mos - weighted_mean(mos, weight)
+    covariance = weighted_mean(score * mos, weight)
+    variances = weighted_mean(score.square(), weight) * weighted_mean(mos.square(), weight)
     return 1.0 - covariance / (variances + epsilon).sqrt()

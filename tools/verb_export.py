@@ -16,9 +16,9 @@ from ..runtime.errors import UsageError
 from ..runtime.manifest import Combine, Mean, Median, Provenance, ScoreScale, StoredAs, Target, WeightedMean
 from .options import PathArgument, find_photographs, json_option, parse_size, require_libraries, require_name
 from .show import print_json, say
+from .weights_option import parse_weights
 
 if TYPE_CHECKING:
-    from ..compress.models.weights import Weights
     from ..export.pack import Photograph
     from .packing import Trained
 
@@ -230,14 +230,6 @@ def _untrained(system: str | None, backbone: str | None, size: str | None, weigh
     # Of a file its name and not where it lies: that is this machine's.
     provenance = {"weights": Path(weights).name, "system": record.name}
     return Trained(record.name, network, plain_map(), provenance)
-
-
-def parse_weights(text: str) -> Weights:
-    """``hub``, ``lite``, ``none`` (random, seed 0), or the path of a file."""
-    from ..compress.models.weights import FileWeights, HubWeights, LiteWeights, NoWeights
-
-    named: dict[str, Weights] = {"hub": HubWeights(), "lite": LiteWeights(), "none": NoWeights(seed=0)}
-    return named[text] if text in named else FileWeights(path=text)
 
 
 def parse_combine(text: str, members: int) -> Combine:

@@ -9,15 +9,13 @@ from pathlib import Path
 import click
 import msgspec
 
-from ..profiles.budget import Budget, load_budget, parse_budget
 from ..profiles.latency import measure_latency, peak_rss_mib
 from ..profiles.measurement import Measurement, host_facts
 from ..runtime.bundle import Bundle
 from ..runtime.decode import open_photo
-from ..runtime.errors import UsageError
 from ..runtime.scorer import Scorer, default_bundle
 from ..runtime.views import cut_views
-from .options import PathArgument, engine_options, json_option
+from .options import PathArgument, budget_of, engine_options, json_option
 from .show import print_json, print_table
 
 __all__ = ["profile"]
@@ -48,7 +46,7 @@ def profile(
 
     Without BUNDLE: the default one.
     """
-    limits = None if budget is None else _budget(budget)
+    limits = None if budget is None else budget_of(budget)
     opened = default_bundle() if bundle is None else Bundle.open(bundle)
     source: Path | bytes = photo if photo is not None else opened.read(opened.manifest.golden[0].source)
     measurement = _measure(opened, source, runs, warmup, engine, precision, threads)
@@ -62,20 +60,6 @@ def profile(
         for violation in violations:
             click.echo(f"  {violation.describe()}", err=True)
         sys.exit(1)
-
-
-def _budget(text: str) -> Budget:
-    try:
-        return parse_budget(text)
-    except UsageError as unparsable:
-        try:
-            return load_budget(text)
-        except UsageError as unknown:
-            raise UsageError(
-                f"--budget {text}: {unparsable.got}; {unknown.got}",
-                expected=f"{unparsable.expected}; or {unknown.expected}",
-                mend="write limits with commas between, or a budget's name",
-            ) from None
 
 
 def _measure(

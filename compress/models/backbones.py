@@ -19,6 +19,7 @@ __all__ = [
     "Trunk",
     "backbone_normalisation",
     "create_backbone",
+    "feature_stages",
     "fold_standardised",
     "has_fixed_size",
     "pretrained_cfg",
@@ -104,6 +105,20 @@ def create_backbone(backbone: str, width: int, height: int, *, pretrained: bool)
         ) from error
     _make_plain(model)
     return model
+
+
+def feature_stages(backbone: str, most: int = 4) -> tuple[int, ...]:
+    """Indices of at most ``most`` stages, evenly from the last backwards: what teachers and students hand on.
+
+    Raises:
+        ModelError: timm has no such backbone.
+    """
+    pretrained_cfg(backbone)
+    with torch.device("meta"):
+        model: Any = timm.create_model(backbone, pretrained=False, num_classes=0)
+    count = len(model.feature_info)
+    stride = max(1, count // most)
+    return tuple(range(count - 1, -1, -stride)[:most][::-1])
 
 
 class _Average(nn.Module):

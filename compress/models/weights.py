@@ -21,7 +21,7 @@ from ...runtime.errors import MissingExtraError, ModelError, RecordError
 from .backbones import create_backbone, pretrained_cfg
 from .records import HALF, Branch
 
-__all__ = ["FileWeights", "HubWeights", "LiteWeights", "NoWeights", "Weights", "load_backbone"]
+__all__ = ["FileWeights", "HubWeights", "LiteWeights", "NoWeights", "Weights", "load_backbone", "read_state"]
 
 _WAYS_OUT = (
     "give a file you have with --weights FILE, take an EfficientNet-Lite with --weights lite, or start from random "
@@ -87,14 +87,14 @@ def load_backbone(branch: Branch, width: int, height: int, weights: Weights) -> 
             return _random(branch.backbone, width, height, seed)
         case FileWeights(path=path):
             model = _random(branch.backbone, width, height, 0)
-            state = _translated(_read(Path(path)), model)
+            state = _translated(read_state(Path(path)), model)
             _load(model, state, f"{path} for {branch.backbone}")
             return model
         case LiteWeights():
             path_of_package = _lite_file(branch)
             model = _random(branch.backbone, width, height, 0)
             # The packages name their layers otherwise and keep their order.
-            state = _by_position(_read(path_of_package), model, f"{path_of_package.name} for {branch.backbone}")
+            state = _by_position(read_state(path_of_package), model, f"{path_of_package.name} for {branch.backbone}")
             _load(model, state, f"{path_of_package.name} for {branch.backbone}")
             return model
 
@@ -126,7 +126,12 @@ def _from_hub(backbone: str, width: int, height: int) -> nn.Module:
         ) from error
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read a file of weights by name: ``.safetensors``, or a state_dict that ``torch.load(weights_only=True)`` reads.
+
+    Raises:
+        ModelError: there is no such file, or it holds no tensors by name.
+    """
     try:
         loaded: Any
         if path.suffix == ".safetensors":

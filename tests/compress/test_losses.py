@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
-from edgeiqa.compress.losses import huber_loss, plcc_loss
+from edgeiqa.compress.losses import huber_loss, mse_loss, plcc_loss
+from torch import Tensor
 
 
 def test_huber_is_a_parabola_within_delta_and_a_line_beyond() -> None:
@@ -45,3 +47,58 @@ def test_plcc_loss_has_a_finite_gradient_where_all_scores_are_equal() -> None:
     assert bool(torch.isfinite(score.grad).all())
     # Descent pulls the scores towards the opinions' order.
     assert float(score.grad[0]) > 0 > float(score.grad[-1])
+
+
+def test_mse_by_hand() -> None:
+    score, mos = torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.2, 0.5, 0.6])
+    assert float(mse_loss(score, mos)) == pytest.approx((0.01 + 0.09) / 3)
+    assert float(mse_loss(score, mos, weight=torch.tensor([2.0, 1.0, 1.0]))) == pytest.approx((0.02 + 0.09) / 4)
+
+
+def test_weighted_huber_by_hand() -> None:
+    errors, weight = torch.tensor([0.05, 0.3]), torch.tensor([3.0, 1.0])
+    loss = huber_loss(errors, torch.zeros(2), delta=0.1, weight=weight)
+    assert float(loss) == pytest.approx((3 * 0.125 + 2.5) / 4)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
+    "mse": lambda score, mos, weight: mse_loss(score, mos, weight=weight),
+    "huber": lambda score, mos, weight: huber_loss(score, mos, delta=0.1, weight=weight),
+    "plcc": lambda score, mos, weight: plcc_loss(score, mos, weight=weight),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_weights_count_as_that_many_copies_of_an_image(loss: Callable[..., Tensor]) -> None:
+    score, mos = torch.rand(2, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    copies = torch.tensor([1, 3, 0, 2, 1, 5])
+    repeated = loss(score.repeat_interleave(copies), mos.repeat_interleave(copies), None)
+    # Only the ratios of weights matter.
+    assert float(loss(score, mos, 0.3 * copies.double())) == pytest.approx(float(repeated), rel=1e-12)
+    assert float(repeated) != pytest.approx(float(loss(score, mos, None)), rel=1e-3)
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_equal_weights_change_nothing(loss: Callable[..., Tensor]) -> None:
+    score, mos = torch.rand(2, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for weight in (1.0, 0.25):
+        weighted = loss(score, mos, torch.full((6,), weight))
+        assert float(weighted) == pytest.approx(float(loss(score, mos, None)), rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_gradients(loss: Callable[..., Tensor]) -> None:
+    score, mos, weight = torch.rand(3, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda s: loss(s, mos, weight), (score.requires_grad_(),))
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_degenerate_batches_are_finite(loss: Callable[..., Tensor]) -> None:
+    for mos in (torch.full((4,), 0.5), torch.linspace(0, 1, 4)):
+        for weight in (None, torch.zeros(4), torch.tensor([0.0, 0.0, 1e-30, 0.0])):
+            score = torch.full((4,), 0.5, requires_grad=True)
+            value = loss(score, mos, weight)
+            torch.autograd.backward(value)
+            assert score.grad is not None
+            assert math.isfinite(float(value.detach()))
+            assert bool(torch.isfinite(score.grad).all())

@@ -6,7 +6,10 @@ import sys
 from importlib.util import find_spec
 
 # Each library that only making and measuring models needs, and the engine that a device need not have.
-NEVER = {"torch", "torchvision", "timm", "lightning", "onnx", "onnxscript", "scipy", "fvcore", "sklearn", "nncf"}
+NEVER = {
+    *("torch", "torchvision", "timm", "lightning", "onnx", "onnxscript", "nncf"),
+    *("scipy", "fvcore", "sklearn", "skimage", "matplotlib", "jinja2"),
+}
 
 IMPORT_ALL = """
 import importlib, json, pkgutil, sys

@@ -17,7 +17,8 @@ from .command import edgeiqa, require_refusal
 
 def test_the_verbs_of_this_version() -> None:
     assert list(VERBS) == [
-        *("score", "evaluate", "verify", "info", "unpack", "profile", "export", "calibrate", "doctor"),
+        *("score", "evaluate", "verify", "info", "unpack", "profile"),
+        *("teach", "distill", "cache", "export", "calibrate", "doctor"),
     ]
 
 
@@ -47,7 +48,7 @@ def test_version() -> None:
     ("arguments", "words"),
     [
         ((), "Usage: edgeiqa"),
-        (("teach",), "No such command 'teach'"),
+        (("quantise",), "No such command 'quantise'"),
         (("score",), "Missing argument 'PATH...'"),
         (("score", "--bogus", "a.jpg"), "No such option"),
         (("score", "--threads", "0", "a.jpg"), "0 is not in the range"),

@@ -1,0 +1,450 @@
+"""The one training loop: stages over examples towards an objective, run by Lightning Fabric, resumable at any step.
+
+Order, augmentation and dropout of a step are drawn from streams seeded by (seed, stage, epoch, step), and the state is
+written after every epoch and every few minutes, so a run that was killed resumes to the same numbers: to the bit on a
+CPU with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..profiles.metrics import plcc, rmse, srcc
+from ..runtime.errors import DataError, UsageError
+from .augment import augment
+from .models.network import QualityNet
+from .optimisation import make_optimizer, set_rates, trainable
+from .stages import Keep, Stage, rate_factor
+
+__all__ = ["STATE_NAME", "Examples", "HeldOut", "Step", "fit", "predict"]
+
+STATE_NAME = "resume.pt"
+_BEST_NAME = "best.pt"
+
+
+class Examples(Protocol):
+    """What a training draws its batches from."""
+
+    @property
+    def count(self) -> int:
+        """Number of photographs."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Two sets of examples with the same fingerprint give the same batches."""
+
+    def draw(
+        self, rows: NDArray[np.int64], epoch: int, whole: bool
+    ) -> tuple[Sequence[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]:
+        """Views uint8 ``[n, ...]`` and targets float32 ``[n, ...]`` of some photographs in an epoch of the whole run.
+
+        ``whole`` asks for whole frames where there is a choice.
+        """
+
+    def name(self, row: int) -> str:
+        """Of a photograph, for a message."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Photographs that are only judged.
+
+    Attributes:
+        views: uint8 ``[N, ...]`` each.
+        rows: which of the N, int64 ``[n]``.
+        scores: of those rows, in [0, 1], float64 ``[n]``.
+    """
+
+    views: Sequence[NDArray[np.uint8]]
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Where a training is: steps done of all, and the epoch's mean loss so far."""
+
+    done: int
+    total: int
+    epoch: int
+    loss: float
+
+
+class Objective(Protocol):
+    """From outputs and targets of a batch to the terms of the loss, each a weighted scalar; it may have parameters."""
+
+    def __call__(
+        self, outputs: dict[str, Tensor], targets: dict[str, Tensor], stage: Stage, seed: int
+    ) -> dict[str, Tensor]:
+        """``seed`` differs from step to step."""
+
+
+def predict(
+    network: QualityNet, views: Sequence[NDArray[np.uint8]], rows: NDArray[np.int64] | None = None, *, batch: int = 16
+) -> NDArray[np.float64]:
+    """Raw scores float64 ``[n]`` of rows (all, if none are said) of views ``[N, ...]``.
+
+    The network is asked in eval mode; its mode is restored.
+    """
+    rows = np.arange(len(views[0])) if rows is None else rows
+    training = network.training
+    network.eval()
+    device = next(network.parameters()).device
+    scores: list[NDArray[np.float64]] = []
+    with torch.inference_mode():
+        for start in range(0, len(rows), batch):
+            inputs = [torch.from_numpy(np.array(view[rows[start : start + batch]])).to(device) for view in views]
+            scores.append(network(*inputs)["score"].cpu().double().numpy())
+    network.train(training)
+    return np.concatenate(scores)
+
+
+def fit(
+    network: QualityNet,
+    objective: Objective,
+    stages: Sequence[Stage],
+    examples: Examples,
+    heldout: HeldOut | None,
+    *,
+    seed: int,
+    folder: Path,
+    run: str,
+    fabric: Fabric,
+    keep: Keep = "last",
+    save_every_s: float = 300.0,
+    most_steps: int | None = None,
+    on_step: Callable[[Step], None] | None = None,
+    on_epoch: Callable[[Mapping[str, float]], None] | None = None,
+) -> list[dict[str, float]]:
+    """Train a network in place, and leave it in eval mode.
+
+    Args:
+        network: with the weights it starts from.
+        objective: gives the terms of the loss; if it is a module, its parameters learn too.
+        stages: one after the other, each with an optimizer of its own.
+        examples: to draw from.
+        heldout: what each epoch is judged on; None for nothing, and then ``keep`` is ``last``.
+        seed: of order, augmentation and dropout.
+        folder: of the run: ``resume.pt`` is there while it goes on and read when the call is repeated;
+            ``metrics.csv`` has a line an epoch, ``tensorboard/`` the same for TensorBoard.
+        run: says what this run is; a state that another run left is refused.
+        fabric: launched; its device, precision and processes are used.
+        keep: which weights the network has at the end.
+        save_every_s: seconds between two states inside an epoch.
+        most_steps: end after so many steps in all; for a trial.
+        on_step: called after each step, on the first process.
+        on_epoch: called with each epoch's line of the log, on the first process.
+
+    Returns:
+        A line an epoch: stage, epoch, loss and its terms, learning rate, seconds, and the held-out SRCC, PLCC and RMSE
+        (of raw scores x 100).
+
+    Raises:
+        DataError: fewer photographs than one batch, a loss that is not finite (the last good state is kept), a disk
+            without room.
+        UsageError: the folder holds the state of another run, or a broken one.
+    """
+    return _Training(
+        network=network,
+        objective=objective,
+        stages=tuple(stages),
+        examples=examples,
+        heldout=heldout,
+        seed=seed,
+        folder=folder,
+        run=hashlib.sha256(f"{run} {examples.fingerprint} {most_steps} {keep}".encode()).hexdigest(),
+        fabric=fabric,
+        keep=keep if heldout is not None else "last",
+        save_every_s=save_every_s,
+        most_steps=most_steps,
+        on_step=on_step,
+        on_epoch=on_epoch,
+    ).go()
+
+
+class _Training:
+    """The loop's state. What is stored is in `_state`; all else follows from the arguments."""
+
+    def __init__(self, **given: Any) -> None:
+        self.network: QualityNet = given["network"]
+        self.objective: Objective = given["objective"]
+        self.stages: tuple[Stage, ...] = given["stages"]
+        self.examples: Examples = given["examples"]
+        self.heldout: HeldOut | None = given["heldout"]
+        self.seed: int = given["seed"]
+        self.folder: Path = given["folder"]
+        self.run: str = given["run"]
+        self.fabric: Fabric = given["fabric"]
+        self.keep: Keep = given["keep"]
+        self.save_every_s: float = given["save_every_s"]
+        self.on_step: Callable[[Step], None] | None = given["on_step"]
+        self.on_epoch: Callable[[Mapping[str, float]], None] | None = given["on_epoch"]
+        for stage in self.stages:
+            if self.examples.count < stage.batch:
+                raise DataError(
+                    f"{self.examples.count} training photographs",
+                    expected=f"at least one batch of {stage.batch}",
+                    mend="give more photographs, or a smaller batch",
+                )
+        self.planned = sum(stage.epochs * self.steps_an_epoch(stage) for stage in self.stages)
+        limit: int | None = given["most_steps"]
+        self.total = self.planned if limit is None else min(self.planned, limit)
+        self.stage_index, self.epoch, self.step, self.done = 0, 0, 0, 0
+        self.epochs_before = 0
+        self.sums: dict[str, float] = {}
+        self.seconds = 0.0
+        self.history: list[dict[str, float]] = []
+        self.best: float | None = None
+        self.stale = 0
+
+    def steps_an_epoch(self, stage: Stage) -> int:
+        return self.examples.count // stage.batch
+
+    def go(self) -> list[dict[str, float]]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # Convolutions of channels-last tensors take .6 of the time on a CPU.
+        self.network.to(memory_format=torch.channels_last)
+        self.network.to(self.fabric.device)
+        if isinstance(self.objective, nn.Module):
+            self.objective.to(self.fabric.device)
+        state = self._read_state()
+        while self.stage_index < len(self.stages) and self.done < self.total:
+            self._run_stage(state)
+            state = None
+            if self.done < self.total:
+                self.stage_index, self.epoch, self.step, self.stale = self.stage_index + 1, 0, 0, 0
+        if self.keep != "last" and (self.folder / _BEST_NAME).is_file():
+            best = torch.load(self.folder / _BEST_NAME, map_location=self.fabric.device, weights_only=True)
+            self.network.load_state_dict(best)
+        self.network.requires_grad_(True).eval()
+        return self.history
+
+    def _run_stage(self, state: dict[str, Any] | None) -> None:
+        stage = self.stages[self.stage_index]
+        parameters = trainable(self.network, self.objective, stage)
+        raw_optimizer = make_optimizer(parameters, stage)
+        if state is not None and state["optimizer"] is not None:
+            raw_optimizer.load_state_dict(state["optimizer"])
+        wrapped = self.fabric.setup_module(self.network)
+        optimizer = self.fabric.setup_optimizers(raw_optimizer)
+        steps = self.steps_an_epoch(stage)
+        saved = time.monotonic()
+        while self.epoch < stage.epochs and self.done < self.total:
+            started = time.monotonic()
+            order = np.random.default_rng([self.seed, self.stage_index, self.epoch]).permutation(self.examples.count)
+            _set_training(self.network, stage)
+            while self.step < steps and self.done < self.total:
+                set_rates(optimizer, self._rate(stage))
+                self._take_step(stage, wrapped, optimizer, order[self.step * stage.batch :][: stage.batch])
+                if time.monotonic() - saved > self.save_every_s:
+                    self.seconds, started = self.seconds + time.monotonic() - started, time.monotonic()
+                    self._write_state(raw_optimizer)
+                    saved = time.monotonic()
+            self.seconds += time.monotonic() - started
+            ended = self._end_epoch(stage)
+            self._write_state(raw_optimizer)
+            saved = time.monotonic()
+            if self.on_epoch is not None and self.fabric.is_global_zero:
+                self.on_epoch(self.history[-1])
+            if ended:
+                break
+
+    def _take_step(self, stage: Stage, wrapped: Any, optimizer: Any, rows: NDArray[np.int64]) -> None:
+        fabric = self.fabric
+        step_seed = [self.seed, self.stage_index, self.epoch, self.step, fabric.global_rank]
+        drawn = int(np.random.default_rng([*step_seed, 1]).integers(2**62))
+        torch.manual_seed(drawn)
+        whole = self.epoch >= stage.epochs - stage.augmentation.whole_epochs
+        views, targets = self.examples.draw(rows[fabric.global_rank :: fabric.world_size], len(self.history), whole)
+        inputs = [
+            torch.from_numpy(np.array(view))
+            if whole
+            else augment(view, stage.augmentation, np.random.default_rng([*step_seed, 0]))
+            for view in views
+        ]
+        outputs = wrapped(*[fabric.to_device(view) for view in inputs])
+        on_device = {name: fabric.to_device(torch.from_numpy(target)) for name, target in targets.items()}
+        if fabric.world_size > 1:
+            # Every process sees the whole batch's outputs, so that correlations and pairs are those of the batch; DDP's
+            # mean over processes undoes the sum that the gathering's backward pass makes.
+            outputs = {name: _gathered(fabric, output, sync_grads=True) for name, output in outputs.items()}
+            on_device = {name: _gathered(fabric, target, sync_grads=False) for name, target in on_device.items()}
+        # The draw of a step is the same on every process.
+        shared = int(np.random.default_rng([*step_seed[:-1], 2]).integers(2**62))
+        terms = self.objective(outputs, on_device, stage, shared)
+        loss = torch.stack(list(terms.values())).sum()
+        if not bool(torch.isfinite(loss)):
+            self._stop_for_loss(terms, rows)
+        optimizer.zero_grad()
+        fabric.backward(loss)
+        if stage.gradient_clip is not None:
+            fabric.clip_gradients(wrapped, optimizer, max_norm=stage.gradient_clip)
+        optimizer.step()
+        for name, term in {"loss": loss, **terms}.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(term.detach())
+        self.step, self.done = self.step + 1, self.done + 1
+        if self.on_step is not None and fabric.is_global_zero:
+            self.on_step(Step(self.done, self.total, self.epoch, self.sums["loss"] / self.step))
+
+    def _rate(self, stage: Stage) -> float:
+        steps = self.steps_an_epoch(stage)
+        at = self.epoch * steps + self.step
+        return rate_factor(stage.schedule, at, steps=stage.epochs * steps, steps_an_epoch=steps)
+
+    def _stop_for_loss(self, terms: dict[str, Tensor], rows: NDArray[np.int64]) -> None:
+        shown = ", ".join(f"{name} {float(term.detach()):.4g}" for name, term in terms.items())
+        names = ", ".join(self.examples.name(int(row)) for row in rows)
+        kept = self.folder / STATE_NAME
+        left = f"the last good state is kept in {kept}" if kept.is_file() else "nothing had been kept yet"
+        raise DataError(
+            f"a loss that is not finite ({shown}) in stage {self.stage_index + 1}, epoch {self.epoch + 1}, "
+            f"step {self.step + 1}, on the batch: {names}",
+            expected="a finite loss",
+            mend=f"lower the learning rates, or set a gradient clip, in a new run; {left}",
+        )
+
+    def _end_epoch(self, stage: Stage) -> bool:
+        """Judge, note, and say whether the stage ends here."""
+        line: dict[str, float] = {"stage": self.stage_index + 1, "epoch": len(self.history) + 1}
+        line |= {name: total / self.step for name, total in self.sums.items()}
+        line["learning_rate"] = stage.learning_rate * self._rate(stage)
+        started = time.monotonic()
+        if self.heldout is not None:
+            line |= _figures(predict(self.network, self.heldout.views, self.heldout.rows), self.heldout.scores)
+        line["seconds"] = self.seconds + time.monotonic() - started
+        self.history.append(line)
+        self.sums, self.seconds, self.step, self.epoch = {}, 0.0, 0, self.epoch + 1
+        if self.heldout is None:
+            return False
+        figure = line["heldout_srcc"] if self.keep == "greatest_srcc" else -line["heldout_rmse"]
+        if self.best is None or figure > self.best:
+            self.best, self.stale = figure, 0
+            if self.keep != "last":
+                _save(self.fabric, self.network.state_dict(), self.folder / _BEST_NAME)
+        else:
+            self.stale += 1
+        return stage.patience is not None and self.stale >= stage.patience
+
+    def _write_state(self, optimizer: torch.optim.Optimizer) -> None:
+        objective = self.objective.state_dict() if isinstance(self.objective, nn.Module) else {}
+        state = {
+            "run": self.run,
+            "places": (self.stage_index, self.epoch, self.step, self.done, self.stale),
+            "sums": self.sums,
+            "seconds": self.seconds,
+            "history": self.history,
+            "best": self.best,
+            "network": self.network.state_dict(),
+            "objective": objective,
+            "optimizer": optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+        }
+        _save(self.fabric, state, self.folder / STATE_NAME)
+        if self.fabric.is_global_zero:
+            write_metrics(self.folder / "metrics.csv", self.history)
+
+    def _read_state(self) -> dict[str, Any] | None:
+        path = self.folder / STATE_NAME
+        if not path.is_file():
+            return None
+        mend = f"name another folder, or delete {path} to start again"
+        # torch.load raises what pickle, zip and struct raise.
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=self.fabric.device, weights_only=True)
+            found = state["run"]
+        except Exception as error:
+            raise UsageError(
+                f"{path}, which cannot be read ({type(error).__name__}: {error})", expected="a run's state", mend=mend
+            ) from error
+        if found != self.run:
+            raise UsageError(
+                f"{path}, the state of another run",
+                expected="one of the same system, weights, recipe and photographs",
+                mend=mend,
+            )
+        self.network.load_state_dict(state["network"])
+        if isinstance(self.objective, nn.Module):
+            self.objective.load_state_dict(state["objective"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        self.stage_index, self.epoch, self.step, self.done, self.stale = state["places"]
+        self.sums, self.seconds, self.history = state["sums"], state["seconds"], state["history"]
+        self.best = state["best"]
+        stage = self.stages[self.stage_index]
+        if stage.patience is not None and self.stale >= stage.patience:
+            self.epoch = stage.epochs
+        return state
+
+
+def _gathered(fabric: Fabric, tensor: Tensor, *, sync_grads: bool) -> Tensor:
+    """``[n, ...]`` of each process to the batch ``[world * n, ...]``."""
+    return cast("Tensor", fabric.all_gather(tensor, sync_grads=sync_grads)).flatten(0, 1)
+
+
+def _set_training(network: QualityNet, stage: Stage) -> None:
+    network.train()
+    if stage.parameters == "head":
+        for trunk in network.trunks:
+            trunk.eval()
+    if stage.freeze_batch_norm:
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+def _figures(raw: NDArray[np.float64], scores: NDArray[np.float64]) -> dict[str, float]:
+    def defined(metric: Callable[[Any, Any], float]) -> float:
+        # A network that gives one score to all has no correlation.
+        try:
+            return metric(raw, scores)
+        except DataError:
+            return math.nan
+
+    return {
+        "heldout_srcc": defined(srcc),
+        "heldout_plcc": defined(plcc),
+        "heldout_rmse": rmse(100 * raw, 100 * scores) if bool(np.isfinite(raw).all()) else math.inf,
+    }
+
+
+def _save(fabric: Fabric, value: Any, path: Path) -> None:
+    """Write on the first process, whole or not at all."""
+    if fabric.is_global_zero:
+        partial = path.with_name(f"{path.name}.partial")
+        try:
+            torch.save(value, partial)
+        # torch's writer answers a full disk with a RuntimeError.
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            free = shutil.disk_usage(path.parent).free
+            raise DataError(
+                f"{path} cannot be written ({error}); {free / 1e6:.0f} MB are free there",
+                expected="room for the state of the training",
+                mend="free some room and give the same command again; it goes on from the last state that was written",
+            ) from error
+        partial.replace(path)
+    fabric.barrier()
+
+
+def write_metrics(path: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """Write the log anew: what the state says, whatever was written before a kill."""
+    names = list(dict.fromkeys(name for line in history for name in line))
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(history)
+    partial.replace(path)

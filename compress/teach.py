@@ -1,0 +1,337 @@
+"""K-fold teacher ensembles: every member leaves one fold out, and nobody sees the selection part.
+
+What a member says of the fold it left out is the only judgement of the photographs that does not flatter it: score maps
+are fitted on those scores, students learn from them, and the report is made of them. The ensemble as a whole is judged
+on the selection part.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+
+from ..profiles.cost import count_module
+from ..profiles.fit_score_map import fit_sigmoid
+from ..profiles.metrics import evaluate, srcc
+from ..runtime.errors import DataError, UsageError
+from ..runtime.score_map import ScoreMap
+from ..runtime.splitmix import permutation
+from .checkpoint import RECORD_NAME, Checkpoint, load_checkpoint, read_record, save_checkpoint
+from .data.dataset import Dataset
+from .data.items import Item, hash_files
+from .data.splits import Split, split_folds
+from .data.view_store import open_views
+from .fit import STATE_NAME, HeldOut, fit, predict
+from .labelled import LabelledExamples, ScoreObjective
+from .models.backbones import feature_stages
+from .models.network import build
+from .models.records import System
+from .models.systems import one_backbone
+from .teach_records import FoldFigures, MemberRecipe, TeachRecipe, TeachReport
+from .watch import SILENT, Watch
+
+__all__ = ["MEMBERS", "OUT_OF_FOLD", "REPORT", "SELECTION", "member_system", "teach"]
+
+MEMBERS, OUT_OF_FOLD, SELECTION, REPORT = "members", "out_of_fold.csv", "selection.csv", "report.json"
+_VIEWS = "views"
+_LOW, _HIGH = 0.0, 100.0
+_LEAST_IN_A_FOLD = 10
+_PARTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    dataset: Dataset
+    split: Split
+    sha256: tuple[str, ...]
+
+    def rows(self, *parts: Sequence[int]) -> NDArray[np.int64]:
+        return np.array(sorted(row for part in parts for row in part), dtype=np.int64)
+
+
+def member_system(member: MemberRecipe) -> System:
+    """The network of a member, short of its weights.
+
+    Raises:
+        ModelError: there is no such backbone, or it has no such stages.
+    """
+    stages = feature_stages(member.backbone) if member.features is None else member.features
+    return one_backbone(
+        member.backbone, member.width, member.height, head=member.head, stages=stages, decode=member.decode
+    )
+
+
+def teach(
+    recipe: TeachRecipe,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    fabric: Fabric | Callable[[str | None], Fabric],
+    watch: Watch = SILENT,
+) -> TeachReport:
+    """Train an ensemble, or go on with one that was cut off; members that are finished are passed over.
+
+    The folder then holds ``members/NAME/`` (a checkpoint each, with the score map that was fitted on the fold it left
+    out), ``out_of_fold.csv`` (image, sha256, mos, fold, member, raw, score), ``selection.csv`` (image, sha256, mos, a
+    column a member, ensemble) and ``report.json``. Scores are 0 to 100, raw ones as the network gives them. Of a fold
+    that nobody left out, a row says the fold and no member.
+
+    The out-of-fold scores in the table and in the report are cross-fitted: the fold is divided in five, and each fifth
+    is mapped by a sigmoid that was fitted on the others; the member's own map is fitted on all five.
+
+    Args:
+        recipe: the ensemble.
+        dataset: all photographs; those of other splits are for the caller to leave out (`data.dataset.select`).
+        folder: of the run.
+        fabric: launched, or a function that gives one for a member's precision (None: the run's own).
+        watch: told of progress.
+
+    Raises:
+        DataError: too few photographs for the folds, a loss that is not finite, a fold on which a member learned
+            nothing, a disk without room.
+        ModelError: a backbone, size or weights that cannot be had.
+        UsageError: the folder holds another run.
+    """
+    split = split_folds(dataset, recipe.data.folds, recipe.data.selection_fraction, recipe.data.seed)
+    least = min(len(part) for part in (*split.folds, split.selection))
+    if least < _LEAST_IN_A_FOLD:
+        raise DataError(
+            f"{len(dataset.photos)} photographs, which leave {least} for the smallest of {recipe.data.folds} folds and "
+            f"a selection part of {recipe.data.selection_fraction:g}",
+            expected=f"at least {_LEAST_IN_A_FOLD} in each, as score maps are fitted on a fold",
+            mend=f"ask for fewer folds (--folds {max(2, recipe.data.folds // 2)}), or give more photographs",
+        )
+    data = _Data(dataset, split, hash_files([photo.path for photo in dataset.photos]))
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = []
+    for member in recipe.members:
+        made = fabric if isinstance(fabric, Fabric) else fabric(member.precision)
+        trained.append(_teach_member(recipe, member, data, folder, made, watch))
+    report = _report(recipe, data, trained)
+    _write_tables(recipe, data, trained, folder)
+    _write(folder / REPORT, msgspec.json.format(msgspec.json.encode(report), indent=2))
+    shutil.rmtree(folder / _VIEWS, ignore_errors=True)
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """What a member says: raw and mapped scores of the fold it left out (rows) and of the selection part."""
+
+    member: MemberRecipe
+    parameters: int
+    macs: int
+    rows: NDArray[np.int64]
+    raw: NDArray[np.float64]
+    cross_fitted: NDArray[np.float64]
+    selection: NDArray[np.float64]
+
+
+def _teach_member(
+    recipe: TeachRecipe, member: MemberRecipe, data: _Data, folder: Path, fabric: Fabric, watch: Watch
+) -> _Trained:
+    home = folder / MEMBERS / member.name
+    heldout = data.rows(data.split.folds[member.heldout_fold])
+    selection = data.rows(data.split.selection)
+    training = data.rows(*(fold for place, fold in enumerate(data.split.folds) if place != member.heldout_fold))
+    system = member_system(member)
+    items = [Item(path=photo.path, sha256=sha) for photo, sha in zip(data.dataset.photos, data.sha256, strict=True)]
+    views = open_views(folder / _VIEWS, items, system.preprocess, on_item=watch.cut)
+    mos = data.dataset.unit_mos
+    held = HeldOut(views, heldout, mos[heldout])
+    facts: dict[str, Any] = {
+        "recipe": msgspec.to_builtins(member),
+        "data": msgspec.to_builtins(recipe.data),
+        "heldout_fold": member.heldout_fold,
+        "training_photographs": len(training),
+    }
+    if (home / RECORD_NAME).is_file():
+        record, network = _finished(home, facts)
+        watch.say(f"{member.name}: finished already")
+    else:
+        watch.say(
+            f"{member.name}: {member.backbone} {member.width}x{member.height}, {len(training)} photographs to learn "
+            f"from, {len(heldout)} held out, {len(selection)} in the selection part"
+        )
+        torch.manual_seed(member.seed)
+        network = build(system, weights=member.weights)
+        network.set_output_bias(float(mos[training].mean()))
+        history = fit(
+            network,
+            ScoreObjective(),
+            member.stages,
+            LabelledExamples.of(
+                views,
+                mos,
+                training,
+                names=[photo.image for photo in data.dataset.photos],
+                keys=[item.key for item in items],
+            ),
+            held,
+            seed=member.seed,
+            folder=home,
+            run=msgspec.json.encode((member, recipe.data)).decode(),
+            fabric=fabric,
+            keep=member.keep,
+            on_step=lambda step: watch.step(member.name, step),
+            on_epoch=lambda line: watch.epoch(member.name, line),
+        )
+        raw = predict(network, views, heldout)
+        record = Checkpoint(
+            name=member.name,
+            system=system,
+            score_map=_fit_map(raw, mos[heldout], member, len(heldout), recipe.data.folds),
+            provenance={
+                **facts,
+                "created": datetime.now(UTC).date().isoformat(),
+                "versions": {name: version(name) for name in ("edgeiqa", "torch", "timm", "lightning", "pillow")},
+                "history": [dict(line) for line in history],
+            },
+        )
+        if fabric.is_global_zero:
+            save_checkpoint(home, record, network)
+            for name in (STATE_NAME, "best.pt"):
+                (home / name).unlink(missing_ok=True)
+        fabric.barrier()
+    raw = predict(network, views, heldout)
+    return _Trained(
+        member=member,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        macs=_macs(network, system),
+        rows=heldout,
+        raw=raw,
+        cross_fitted=_cross_fitted(raw, mos[heldout], member.seed),
+        selection=record.score_map.apply(predict(network, views, selection)),
+    )
+
+
+def _finished(home: Path, facts: dict[str, Any]) -> tuple[Checkpoint, Any]:
+    found = read_record(home).provenance
+    # Through JSON, as the record was.
+    wanted = msgspec.json.decode(msgspec.json.encode(facts))
+    differing = [name for name in wanted if found.get(name) != wanted[name]]
+    if differing:
+        raise UsageError(
+            f"{home}, a finished member of another run (its {', '.join(differing)} differ)",
+            expected="a member of this recipe and data",
+            mend="name another folder with -o, or delete this member",
+        )
+    return load_checkpoint(home)
+
+
+def _fit_map(
+    raw: NDArray[np.float64], unit_mos: NDArray[np.float64], member: MemberRecipe, count: int, folds: int
+) -> ScoreMap:
+    fitted_on = f"{count} out-of-fold photographs (fold {member.heldout_fold} of {folds})"
+    try:
+        return fit_sigmoid(raw, _LOW + (_HIGH - _LOW) * unit_mos, _LOW, _HIGH, fitted_on=fitted_on)
+    except DataError as error:
+        raise DataError(
+            f"{member.name}, whose scores of {fitted_on} do not rise with the opinions ({error.got})",
+            expected="a member that has learned something",
+            mend="train it longer or at other rates, in a new run; what it has is kept in its resume.pt",
+        ) from error
+
+
+def _cross_fitted(raw: NDArray[np.float64], unit_mos: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    mos = _LOW + (_HIGH - _LOW) * unit_mos
+    order = np.array(permutation(seed, len(raw)))
+    mapped = np.empty(len(raw))
+    for part in range(_PARTS):
+        judged = order[part::_PARTS]
+        fitted = np.setdiff1d(order, judged)
+        mapped[judged] = fit_sigmoid(raw[fitted], mos[fitted], _LOW, _HIGH).apply(raw[judged])
+    return mapped
+
+
+def _macs(network: Any, system: System) -> int:
+    shapes = system.preprocess.shapes
+    inputs = [torch.zeros((1, *shapes[view.name]), dtype=torch.uint8) for view in system.preprocess.views]
+    return count_module(network.cpu(), tuple(inputs)).macs
+
+
+def _report(recipe: TeachRecipe, data: _Data, trained: Sequence[_Trained]) -> TeachReport:
+    outer = _LOW + (_HIGH - _LOW) * data.dataset.unit_mos
+    selection = data.rows(data.split.selection)
+    members = tuple(
+        FoldFigures(
+            member=one.member.name,
+            fold=one.member.heldout_fold,
+            parameters=one.parameters,
+            macs=one.macs,
+            out_of_fold=evaluate(one.cross_fitted, outer[one.rows]),
+            selection=evaluate(one.selection, outer[selection]),
+        )
+        for one in trained
+    )
+    best = max(trained, key=lambda one: srcc(one.selection, outer[selection]))
+    pooled_rows = np.concatenate([one.rows for one in trained])
+    return TeachReport(
+        name=recipe.name,
+        members=members,
+        average={
+            name: float(np.mean([getattr(figures.out_of_fold, name).value for figures in members]))
+            for name in ("srcc", "plcc", "rmse")
+        },
+        pooled=evaluate(np.concatenate([one.cross_fitted for one in trained]), outer[pooled_rows]),
+        best_member=best.member.name,
+        ensemble=evaluate(np.mean([one.selection for one in trained], axis=0), outer[selection]),
+        training=sum(len(fold) for fold in data.split.folds),
+        selection=len(selection),
+    )
+
+
+def _write_tables(recipe: TeachRecipe, data: _Data, trained: Sequence[_Trained], folder: Path) -> None:
+    outer = _LOW + (_HIGH - _LOW) * data.dataset.unit_mos
+    photos = data.dataset.photos
+
+    def known(row: int) -> list[object]:
+        return [photos[row].image, data.sha256[row], repr(float(outer[row]))]
+
+    lines: list[list[object]] = []
+    for fold, rows in enumerate(data.split.folds):
+        speaking = [one for one in trained if one.member.heldout_fold == fold]
+        lines += [
+            [*known(row), fold, one.member.name, repr(float(raw)), repr(float(score))]
+            for one in speaking
+            for row, raw, score in zip(one.rows.tolist(), one.raw, one.cross_fitted, strict=True)
+        ]
+        if not speaking:
+            lines += [[*known(row), fold, "", "", ""] for row in rows]
+    _write_csv(folder / OUT_OF_FOLD, ["image", "sha256", "mos", "fold", "member", "raw", "score"], lines)
+    scores = np.stack([one.selection for one in trained], axis=1)
+    _write_csv(
+        folder / SELECTION,
+        ["image", "sha256", "mos", *(member.name for member in recipe.members), "ensemble"],
+        [
+            [*known(row), *(repr(float(score)) for score in said), repr(float(said.mean()))]
+            for row, said in zip(data.rows(data.split.selection).tolist(), scores, strict=True)
+        ],
+    )
+
+
+def _write_csv(path: Path, columns: list[str], lines: list[list[object]]) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(lines)
+    partial.replace(path)
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)

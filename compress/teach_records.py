@@ -1,0 +1,152 @@
+"""A teach run as data: its recipe, and the report that it leaves."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..profiles.metrics import Accuracy
+from ..runtime.errors import require_field
+from ..runtime.preprocess import FULL_DECODE, DctDecode, FullDecode
+from .models.records import Head, Linear
+from .models.weights import Weights
+from .stages import Keep, Stage
+
+__all__ = ["DataRecipe", "FoldFigures", "MemberRecipe", "TeachRecipe", "TeachReport"]
+
+
+class DataRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which photographs, and how they are divided.
+
+    Attributes:
+        name: of the data set, for people.
+        citation: what a work that uses it cites.
+        licence: of the photographs.
+        score_range: lowest and highest score of its scale.
+        split: only the rows whose ``split`` is this.
+        folds: of those that are not reserved.
+        selection_fraction: share that no member sees, in (0, .5].
+        seed: of the division.
+    """
+
+    name: str = ""
+    citation: str = ""
+    licence: str = ""
+    score_range: tuple[float, float] = (0.0, 100.0)
+    split: str | None = None
+    folds: int = 8
+    selection_fraction: float = 0.15
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_field(self.folds >= 2, f"{self.folds} folds", "at least 2: each member leaves one out")
+        fraction = self.selection_fraction
+        require_field(0 < fraction <= 0.5, f"a selection fraction of {fraction}", "a share in (0, 0.5]")
+
+
+class MemberRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One member of an ensemble.
+
+    Attributes:
+        name: a folder's name.
+        backbone: timm's name.
+        width: of its view, in pixels.
+        height: likewise.
+        heldout_fold: the fold it leaves out, from 0.
+        weights: where its trunk starts.
+        stages: of its training.
+        head: from features to the score.
+        features: indices of the backbone's stages whose pooled features it also gives; None for all that it has, at
+            most four and evenly from the last backwards.
+        decode: the decode policy that it is trained and run with.
+        keep: which epoch's weights it has; a choice by the held-out fold flatters that fold's figures a little.
+        precision: Fabric's name of the arithmetic; None for the run's.
+        seed: of its head, order, augmentation and dropout.
+    """
+
+    name: str
+    backbone: str
+    width: int
+    height: int
+    heldout_fold: int
+    weights: Weights
+    stages: tuple[Stage, ...] = (Stage(),)
+    head: Head = Linear()
+    features: tuple[int, ...] | None = None
+    decode: FullDecode | DctDecode = FULL_DECODE
+    keep: Keep = "last"
+    precision: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_field(len(self.stages) >= 1, f"member {self.name!r} without stages", "at least one")
+        named = self.name not in ("", ".", "..") and not set(self.name) & set("/\\:\0")
+        require_field(named, f"a member named {self.name!r}", "a name that can be a folder's")
+        require_field(self.heldout_fold >= 0, f"a held-out fold of {self.heldout_fold}", "0 or more")
+
+
+class TeachRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole ensemble, as a TOML file has it.
+
+    Attributes:
+        name: of the ensemble.
+        data: which photographs.
+        members: one or more; each leaves one of the folds out.
+    """
+
+    name: str
+    data: DataRecipe
+    members: tuple[MemberRecipe, ...]
+
+    def __post_init__(self) -> None:
+        names = [member.name for member in self.members]
+        require_field(len(names) >= 1, f"recipe {self.name!r} without members", "at least one")
+        require_field(len(set(names)) == len(names), f"members named {names}", "a name of its own for each")
+        beyond = [member.name for member in self.members if member.heldout_fold >= self.data.folds]
+        require_field(
+            not beyond, f"members {beyond} that leave out a fold beyond {self.data.folds - 1}", "a fold of the data"
+        )
+
+
+class FoldFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one member gets right.
+
+    Attributes:
+        member: its name.
+        fold: the one it left out.
+        parameters: of its network.
+        macs: multiply-adds a photograph, strict.
+        out_of_fold: on the fold it left out, its score map fitted on the other half of that fold (see `teach`).
+        selection: on the reserved part, with the member's own score map.
+    """
+
+    member: str
+    fold: int
+    parameters: int
+    macs: int
+    out_of_fold: Accuracy
+    selection: Accuracy
+
+
+class TeachReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a teach run found.
+
+    Attributes:
+        name: of the ensemble.
+        members: in the recipe's order.
+        average: mean over members of the out-of-fold SRCC, PLCC and RMSE.
+        pooled: all out-of-fold scores together, each photograph scored by the member that had not seen it. These are
+            figures of one member a photograph, not of the ensemble.
+        best_member: the member with the greatest SRCC on the selection part.
+        ensemble: the mean of the members' mapped scores on the selection part.
+        training: photographs in the folds.
+        selection: photographs in the reserved part.
+    """
+
+    name: str
+    members: tuple[FoldFigures, ...]
+    average: dict[str, float]
+    pooled: Accuracy
+    best_member: str
+    ensemble: Accuracy
+    training: int
+    selection: int

@@ -1,0 +1,160 @@
+"""``--dry-run``: time, memory and disk of a training, from steps that are taken here and thrown away."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .show import print_json
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+    from ..compress.data.dataset import Dataset
+    from ..compress.distill import TransferPhotographs
+    from ..compress.distill_records import DistillRecipe
+    from ..compress.teach_records import TeachRecipe
+    from ..compress.teacher_members import ScoreTable, Teacher
+
+__all__ = ["Expected", "distill_estimate", "teach_estimate", "tell_estimate"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expected:
+    """What a run is expected to take.
+
+    Attributes:
+        seconds: of training and of judging each epoch; the teacher's, where there is one, included.
+        teacher_seconds: of filling the teacher cache; 0 where it is full or there is none.
+        peak_rss_mib: largest resident set while the steps were taken; None where the system does not say it.
+        disk_bytes: at the most at one time: views, states, checkpoints, and what the teacher cache grows by.
+        free_bytes: on the disk of the working folder.
+        lines: for people, a line a network.
+    """
+
+    seconds: float
+    teacher_seconds: float
+    peak_rss_mib: float | None
+    disk_bytes: int
+    free_bytes: int
+    lines: tuple[str, ...]
+
+
+def teach_estimate(recipe: TeachRecipe, dataset: Dataset, fabric: Callable[[str | None], Fabric]) -> Expected:
+    """Take two steps of every member's network, and reckon.
+
+    Raises:
+        DataError: too few photographs for the folds.
+        ModelError: a network that cannot be built.
+    """
+    from ..compress.data.splits import split_folds
+    from ..compress.data.view_store import store_bytes
+    from ..compress.step_time import measure_step
+    from ..compress.teach import member_system
+    from ..profiles.latency import peak_rss_mib
+
+    data = recipe.data
+    split = split_folds(dataset, data.folds, data.selection_fraction, data.seed)
+    total = sum(len(fold) for fold in split.folds)
+    seconds, weights, states, lines = 0.0, 0, 0, []
+    stores = {}
+    for member in recipe.members:
+        system = member_system(member)
+        stores[system.preprocess] = store_bytes(len(dataset.photos), system.preprocess)
+        heldout = len(split.folds[member.heldout_fold])
+        spent = 0.0
+        for stage in member.stages:
+            taken = measure_step(system, stage, fabric(member.precision))
+            steps = (total - heldout) // stage.batch
+            spent += stage.epochs * (steps * taken.step_seconds + heldout * taken.look_seconds)
+            weights += 4 * taken.parameters
+            states = max(states, taken.state_bytes)
+        seconds += spent
+        lines.append(f"{member.name}: {member.backbone} {member.width}x{member.height}, {_time(spent)}")
+    return Expected(
+        seconds=seconds,
+        teacher_seconds=0.0,
+        peak_rss_mib=peak_rss_mib(),
+        disk_bytes=sum(stores.values()) + weights + 2 * states,
+        free_bytes=shutil.disk_usage(Path.cwd()).free,
+        lines=tuple(lines),
+    )
+
+
+def distill_estimate(
+    recipe: DistillRecipe,
+    photographs: TransferPhotographs,
+    teacher: Teacher | ScoreTable | None,
+    cache: Path,
+    fabric: Fabric,
+    most_steps: int | None,
+) -> Expected:
+    """Take two steps of the student, let the teacher look at two items, and reckon.
+
+    Raises:
+        ModelError: a student that cannot be built.
+    """
+    from ..compress.data.transfer import transfer_items
+    from ..compress.data.view_store import store_bytes
+    from ..compress.distill import student_system
+    from ..compress.distillation import group_items
+    from ..compress.step_time import measure_step
+    from ..compress.teacher_cache import TeacherCache
+    from ..compress.teacher_fill import estimate
+    from ..compress.teacher_members import Teacher as RunningTeacher
+    from ..profiles.latency import peak_rss_mib
+
+    plan, system = recipe.transfer, student_system(recipe)
+    both = (*photographs.training, *photographs.heldout)
+    items = transfer_items(photographs.training, crops=plan.crops, distortions=plan.distortions, seed=plan.seed)
+    judged = transfer_items(photographs.heldout, crops=1, distortions=0, seed=plan.seed)
+    groups = len(group_items(items))
+    seconds, disk, left = 0.0, store_bytes(len(items) + len(judged), system.preprocess), most_steps
+    for stage in recipe.stages:
+        taken = measure_step(system, stage, fabric)
+        steps = stage.epochs * (groups // stage.batch)
+        if left is not None:
+            steps = min(steps, left)
+            left -= steps
+        epochs = steps / max(1, groups // stage.batch)
+        seconds += steps * taken.step_seconds + epochs * len(judged) * taken.look_seconds
+        disk += 4 * taken.parameters + 2 * taken.state_bytes
+    teacher_seconds = 0.0
+    lines = [f"{recipe.name}: {len(items)} items of {len(both)} photographs, {_time(seconds)}"]
+    if isinstance(teacher, RunningTeacher):
+        with tempfile.TemporaryDirectory() as empty, TeacherCache(cache if cache.is_dir() else Path(empty)) as opened:
+            told = estimate(opened, teacher, [*items, *judged], only_speakers=True, measure=2)
+        teacher_seconds, disk = told.seconds or 0.0, disk + told.bytes
+        lines.append(f"teacher {teacher.name}: {told.items_to_do} of {told.items} items, {_time(teacher_seconds)}")
+    return Expected(
+        seconds=seconds + teacher_seconds,
+        teacher_seconds=teacher_seconds,
+        peak_rss_mib=peak_rss_mib(),
+        disk_bytes=disk,
+        free_bytes=shutil.disk_usage(Path.cwd()).free,
+        lines=tuple(lines),
+    )
+
+
+def tell_estimate(expected: Expected, as_json: bool) -> None:
+    """Say it on stdout."""
+    if as_json:
+        print_json(expected)
+        return
+    for line in expected.lines:
+        click.echo(line)
+    memory = "not known here" if expected.peak_rss_mib is None else f"{expected.peak_rss_mib / 1024:.1f} GiB"
+    click.echo(f"time {_time(expected.seconds)}, as two steps of each took here; memory {memory}")
+    click.echo(f"disk {expected.disk_bytes / 1e9:.2f} GB of {expected.free_bytes / 1e9:.1f} GB free")
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

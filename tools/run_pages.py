@@ -1,0 +1,141 @@
+"""The pages of runs: what `teach` and `distill` leave, written out by `report`."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..runtime.version import __version__
+from .report.charts import Bar
+from .report.distill_report import TeacherStudent, distill_page
+from .report.page import write_page
+from .report.teach_report import AccuracyRow, MemberCurve, OutOfFold, teach_page
+
+if TYPE_CHECKING:
+    from ..compress.distill_records import DistillRecipe, DistillReport
+    from ..compress.teach_records import TeachRecipe, TeachReport
+    from ..profiles.budget import Budget
+    from ..profiles.metrics import Accuracy
+
+__all__ = ["PAGE", "write_distill_page", "write_teach_page"]
+
+PAGE = "report.html"
+
+
+def write_teach_page(folder: Path, recipe: TeachRecipe, report: TeachReport) -> None:
+    """Write ``report.html`` of a teach run."""
+    from ..compress.checkpoint import read_record
+    from ..compress.teach import MEMBERS, OUT_OF_FOLD
+
+    records = {member.name: read_record(folder / MEMBERS / member.name) for member in recipe.members}
+    folds = {member.name: member.heldout_fold for member in recipe.members}
+    rows = [_row(f"{one.member} (fold {one.fold})", one.out_of_fold) for one in report.members]
+    average = AccuracyRow(of="average", n=report.pooled.n, **report.average)  # type: ignore[typeddict-item]
+    with (folder / OUT_OF_FOLD).open(newline="", encoding="utf-8") as file:
+        judged = [
+            OutOfFold(
+                image=line["image"],
+                mos=float(line["mos"]),
+                fold=int(line["fold"]),
+                member=line["member"],
+                raw=float(line["raw"]),
+                score=float(line["score"]),
+            )
+            for line in csv.DictReader(file)
+            if line["member"]
+        ]
+    page = teach_page(
+        f"Teachers: {report.name}",
+        summary=(
+            f"{len(report.members)} members on {report.training} photographs. On the {report.selection} photographs of "
+            f"the selection part, which none of them saw, the ensemble reaches SRCC {report.ensemble.srcc.value:.3f}; "
+            f"the best member is {report.best_member}."
+        ),
+        curves=[
+            MemberCurve(name=name, fold=folds[name], epochs=record.provenance["history"])
+            for name, record in records.items()
+        ],
+        out_of_fold=judged,
+        maps={name: record.score_map for name, record in records.items()},
+        fold_figures=[*rows, average, _row("pooled", report.pooled)],
+        selection_figures=[
+            *(_row(one.member, one.selection) for one in report.members),
+            _row("ensemble", report.ensemble),
+        ],
+        facts={
+            "data": recipe.data.name or "not named",
+            "split": recipe.data.split or "all rows",
+            "folds": str(recipe.data.folds),
+            "seed of the division": str(recipe.data.seed),
+            "members": ", ".join(f"{one.name}: {one.backbone} {one.width}x{one.height}" for one in recipe.members),
+            "edgeiqa": __version__,
+        },
+    )
+    write_page(folder / PAGE, page)
+
+
+def write_distill_page(folder: Path, recipe: DistillRecipe, report: DistillReport, budget: Budget) -> None:
+    """Write ``report.html`` of a distillation."""
+    from ..compress.teach import SELECTION
+
+    with (folder / SELECTION).open(newline="", encoding="utf-8") as file:
+        pairs = [
+            TeacherStudent(
+                image=line["image"],
+                teacher=float(line["teacher"]),
+                student=float(line["student"]),
+                kind=line["kind"] or "photograph",
+            )
+            for line in csv.DictReader(file)
+            if line["teacher"]
+        ]
+    figures = [
+        _row(name, accuracy)
+        for name, accuracy in (("student", report.accuracy), ("teacher", report.teacher_accuracy))
+        if accuracy is not None
+    ]
+    agreement = report.agreement
+    measured = {"macs": report.macs, "parameters": report.parameters}
+    units = {"macs": (1e9, "GMACs"), "parameters": (1e6, "M parameters")}
+    bars = [
+        Bar(
+            name=units[name][1],
+            value=measured[name] / units[name][0],
+            limit=limit / units[name][0],
+            unit=units[name][1],
+        )
+        for name, limit in budget.limits.items()
+        if name in measured
+    ]
+    page = distill_page(
+        f"Student: {report.student}",
+        summary=(
+            f"Learned from {report.teacher} in {report.steps} steps on {report.items} items of {report.photographs} "
+            f"photographs; {report.macs / 1e9:.3g} GMACs and {report.parameters / 1e6:.3g} M parameters."
+        ),
+        training=report.history,
+        pairs=pairs,
+        figures=figures,
+        agreement=[]
+        if agreement is None
+        else [AccuracyRow(of="student", n=len(pairs), srcc=agreement, plcc=None, rmse=None)],
+        budget=bars,
+        facts={
+            "teacher": report.teacher,
+            "weights": type(recipe.weights).__name__,
+            "held out": f"{report.heldout} photographs ({report.heldout_is})",
+            "losses": ", ".join(
+                f"{name} {getattr(recipe.losses, name):g}"
+                for name in ("score", "mos", "feature", "cosine", "distance", "angle", "rank")
+            ),
+            "transfer": f"{recipe.transfer.crops} crops, {recipe.transfer.distortions} distorted versions each",
+            "seed": str(recipe.seed),
+            "edgeiqa": __version__,
+        },
+    )
+    write_page(folder / PAGE, page)
+
+
+def _row(of: str, accuracy: Accuracy) -> AccuracyRow:
+    return AccuracyRow(of=of, n=accuracy.n, srcc=accuracy.srcc, plcc=accuracy.plcc, rmse=accuracy.rmse)

@@ -1,0 +1,119 @@
+"""``runs/``: each long piece of work in a folder of its own, which says in ``run.json`` what it is."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..runtime.errors import UsageError
+from ..runtime.version import __version__
+
+__all__ = ["RUN_NAME", "Run", "finish_run", "newest_run", "read_run", "start_run"]
+
+RUN_NAME = "run.json"
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a folder of ``runs/`` is.
+
+    Attributes:
+        kind: the verb that made it.
+        created: when it was begun, ISO 8601, UTC.
+        finished: when it was done, likewise; None while it is not.
+        version: of edgeiqa.
+        settings: all that decides its outcome; a run goes on only with the same ones.
+    """
+
+    kind: str
+    created: str
+    finished: str | None = None
+    version: str = __version__
+    settings: dict[str, Any]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def start_run(runs: Path, kind: str, label: str, settings: object, *, folder: Path | None = None) -> Path:
+    """Begin a run in a new folder ``runs/KIND-LABEL-NUMBER``, or in a named one; there, go on with the run it holds.
+
+    Raises:
+        UsageError: the named folder holds another run, or other files.
+    """
+    # As they come back from the file.
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(settings))
+    if folder is None:
+        folder = _new_folder(runs, f"{kind}-{label}")
+    elif (folder / RUN_NAME).is_file():
+        _require_same(folder, kind, plain)
+        return folder
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise UsageError(
+            f"{folder}, which holds files and no {RUN_NAME}",
+            expected="a new folder, an empty one, or that of a run to go on with",
+            mend="name another folder with -o",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder, Run(kind=kind, created=_now(), settings=plain))
+    return folder
+
+
+def _new_folder(runs: Path, name: str) -> Path:
+    number = 1
+    while (folder := runs / f"{name}-{number:03}").exists():
+        number += 1
+    return folder
+
+
+def _require_same(folder: Path, kind: str, settings: dict[str, Any]) -> None:
+    found = read_run(folder)
+    names = sorted(found.settings.keys() | settings.keys())
+    differing = [name for name in names if found.settings.get(name) != settings.get(name)]
+    if found.kind != kind:
+        differing = ["kind", *differing]
+    if differing:
+        raise UsageError(
+            f"{folder}, another run: its {', '.join(differing)} differ",
+            expected="the settings it was begun with",
+            mend=f"name another folder with -o, or go on with it by: edgeiqa {found.kind} --resume {folder}",
+        )
+
+
+def read_run(folder: Path) -> Run:
+    """What a folder says of itself.
+
+    Raises:
+        UsageError: it is no run's, or its record is broken.
+    """
+    path = folder / RUN_NAME
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Run)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} ({error})", expected="the folder of a run", mend="name such a folder") from error
+
+
+def finish_run(folder: Path) -> None:
+    """Note that a run is done; noted before, the time stays."""
+    run = read_run(folder)
+    if run.finished is None:
+        _write(folder, msgspec.structs.replace(run, finished=_now()))
+
+
+def newest_run(runs: Path, kind: str) -> Path | None:
+    """The folder of the run of a kind that was finished last, if there is one."""
+    found: list[tuple[str, Path]] = []
+    for path in sorted(runs.glob(f"*/{RUN_NAME}")):
+        run = read_run(path.parent)
+        if run.kind == kind and run.finished is not None:
+            found.append((run.finished, path.parent))
+    return max(found)[1] if found else None
+
+
+def _write(folder: Path, run: Run) -> None:
+    partial = folder / f"{RUN_NAME}.partial"
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=2))
+    partial.replace(folder / RUN_NAME)
