@@ -1,7 +1,9 @@
-"""Amounts as people write them: ``50G``, ``50 GMACs``, ``5.4M parameters``, ``4MB``, ``4 MiB``, ``30ms``.
+"""Amounts as people write them: ``50 GMACs``, ``5.4M parameters``, ``4MB``, ``500 MiB RAM``, ``30ms``, ``30mJ``.
 
 Prefixes of counts and of bytes are decimal (k, M, G, T); ``Ki``, ``Mi``, ``Gi``, ``Ti`` are powers of 1024 and only
-for bytes. A bare number with a prefix is a count of something that the caller knows.
+for bytes. Bytes are those of a file; those of memory are written with ``RAM`` after them. Energies are written with
+their prefix as it is (``mJ`` is a millijoule, ``MJ`` is refused). A bare number with a prefix is a count of something
+that the caller knows.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ from ..runtime.errors import UsageError
 
 __all__ = ["Amount", "AmountKind", "format_amount", "parse_amount"]
 
-AmountKind = Literal["count", "macs", "parameters", "bytes", "milliseconds"]
+AmountKind = Literal["count", "macs", "parameters", "bytes", "memory", "milliseconds", "millijoules"]
 
-_EXAMPLES = "an amount such as 50G, 50 GMACs, 5.4M parameters, 4MB, 4 MiB or 30ms"
+_EXAMPLES = "an amount such as 50G, 50 GMACs, 5.4M parameters, 4MB, 4 MiB or 30ms, 500 MiB RAM, 30mJ"
 _NUMBER = re.compile(r"\s*(\d{1,18}(?:\.\d{0,18})?|\.\d{1,18})(e[+-]?\d{1,2})?\s*(.*?)\s*", re.IGNORECASE | re.ASCII)
 
 _DECIMAL = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "g": 10**9, "T": 10**12, "t": 10**12}
@@ -38,6 +40,8 @@ _BYTES = {"B": 1, "byte": 1, "bytes": 1} | {
     for base, infix in ((1000, ""), (1024, "i"))
     for spelling in (f"{prefix}{infix}B", f"{prefix.upper()}{infix}B", f"{prefix}{infix}b".lower())
 }
+_MEMORY = re.compile(r"(.*\S)\s+(?:ram|memory)", re.IGNORECASE)
+_MILLIJOULES = {"uJ": Decimal("0.001"), "mJ": Decimal(1), "J": Decimal(1000), "kJ": Decimal(1_000_000)}
 _MILLISECONDS = {"us": Decimal("0.001"), "ms": Decimal(1), "s": Decimal(1000), "min": Decimal(60_000)}
 
 
@@ -45,8 +49,9 @@ class Amount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A number with its kind.
 
     Attributes:
-        kind: ``count`` of something the text does not name, ``macs``, ``parameters``, ``bytes`` or ``milliseconds``.
-        value: in that unit; more than 0; whole except for milliseconds.
+        kind: ``count`` of something the text does not name, ``macs``, ``parameters``, ``bytes`` of a file, bytes of
+            ``memory``, ``milliseconds`` or ``millijoules``.
+        value: in that unit; more than 0; whole except for milliseconds and millijoules.
     """
 
     kind: AmountKind
@@ -75,6 +80,11 @@ def parse_amount(text: str) -> Amount:
             expected="multiply-adds (MACs): a FLOP is sometimes a multiply-add and sometimes half of one",
             mend="write 50GMACs",
         )
+    memory = _MEMORY.fullmatch(unit)
+    if memory is not None and memory[1] in _BYTES:
+        return _whole(text, "memory", value * _BYTES[memory[1]])
+    if unit in _MILLIJOULES:
+        return _positive(text, "millijoules", value * _MILLIJOULES[unit])
     if unit in _BYTES:
         return _whole(text, "bytes", value * _BYTES[unit])
     if unit in _MILLISECONDS:
@@ -91,20 +101,25 @@ def format_amount(amount: Amount, digits: int = 4) -> str:
     """Write an amount as `parse_amount` reads it.
 
     Args:
-        amount: to be written; bytes in decimal units.
+        amount: to be written; a file's bytes in decimal units, memory in powers of 1024.
         digits: significant digits at most, from 3; trailing zeros are left out.
     """
     if amount.kind == "milliseconds":
         steps = [(Decimal("0.001"), "us"), (Decimal(1), "ms"), (Decimal(1000), "s")]
+    elif amount.kind == "millijoules":
+        steps = [(step, unit) for unit, step in _MILLIJOULES.items()]
     elif amount.kind == "bytes":
         steps = [(Decimal(1), "B"), *((Decimal(_DECIMAL[p]), f"{p}B") for p in "kMGT")]
+    elif amount.kind == "memory":
+        steps = [(Decimal(1), "B RAM"), *((Decimal(_BYTES[f"{p}iB"]), f"{p}iB RAM") for p in "KMGT")]
     else:
         noun = {"count": "", "macs": "MACs", "parameters": " parameters"}[amount.kind]
         steps = [(Decimal(1), noun.strip()), *((Decimal(_DECIMAL[p]), f"{p}{noun}") for p in "kMGT")]
     exact = Decimal(repr(amount.value))
     written = [(Decimal(f"{exact / step:.{digits}g}"), unit) for step, unit in steps]
     # The smallest step at which what is printed stays under 1000: 999.96 k is written 1 M.
-    scaled, unit = next((pair for pair in written if pair[0] < 1000), written[-1])
+    base = 1024 if amount.kind == "memory" else 1000
+    scaled, unit = next((pair for pair in written if pair[0] < base), written[-1])
     number = f"{scaled:f}"
     number = number.rstrip("0").rstrip(".") if "." in number else number
     return f"{number} {unit}".strip()

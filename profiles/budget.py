@@ -5,21 +5,31 @@ from __future__ import annotations
 import difflib
 import math
 import tomllib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 from ..runtime.errors import RecordError, UsageError
 from .amounts import Amount, AmountKind, format_amount, parse_amount
-from .cost import Convention
+from .cost import CONVENTIONS, Convention
 from .measurement import Measurement
 
-__all__ = ["Budget", "Quantity", "Violation", "budget_names", "load_budget", "parse_budget", "read_budget"]
+__all__ = [
+    "Budget",
+    "Quantity",
+    "Violation",
+    "budget_names",
+    "combine_budgets",
+    "load_budget",
+    "parse_budget",
+    "read_budget",
+]
 
-Quantity = Literal["macs", "parameters", "size_bytes", "latency_p95_ms", "peak_rss_mib"]
-_QUANTITIES: tuple[Quantity, ...] = ("macs", "parameters", "size_bytes", "latency_p95_ms", "peak_rss_mib")
+Quantity = Literal["macs", "parameters", "size_bytes", "latency_p95_ms", "peak_rss_mib", "energy_mj"]
+_QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 
 
 class Violation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,12 +40,14 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         limit: in the quantity's unit.
         measured: likewise; None when it was not measured.
         ratio: measured / limit, more than 1; None when it was not measured.
+        convention: that a limit of multiply-adds is in.
     """
 
     quantity: Quantity
     limit: float
     measured: float | None = None
     ratio: float | None = None
+    convention: Convention = "strict"
 
     @property
     def kind(self) -> Literal["exceeded", "unmeasured"]:
@@ -45,9 +57,10 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def describe(self) -> str:
         """A line for people, such as ``79.7 GMACs of 50 GMACs (1.594 x)``."""
         limit = _written(self.quantity, self.limit)
+        quantity = f"{self.quantity} ({self.convention})" if self.convention != "strict" else self.quantity
         if self.measured is None or self.ratio is None:
-            return f"{self.quantity} was not measured, and is bounded by {limit}"
-        return f"{self.quantity}: {_written(self.quantity, self.measured)} of {limit} ({self.ratio:.4g} x)"
+            return f"{quantity} was not measured, and is bounded by {limit}"
+        return f"{quantity}: {_written(self.quantity, self.measured)} of {limit} ({self.ratio:.4g} x)"
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,7 +73,8 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         size_bytes: of the file that is shipped.
         latency_p95_ms: 95th percentile from a photograph's file to its score.
         peak_rss_mib: largest resident set of the process that scores.
-        convention: in which ``macs`` are counted; ``strict`` is that of `profiles.cost`.
+        energy_mj: millijoules of scoring a photograph.
+        convention: in which ``macs`` are counted; see `profiles.cost.CONVENTIONS`.
         source: where the limits come from.
         status: ``documented`` by the source, ``measured`` on a device, or ``stated`` by the user in the call.
 
@@ -74,6 +88,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     size_bytes: int | None = None
     latency_p95_ms: float | None = None
     peak_rss_mib: float | None = None
+    energy_mj: float | None = None
     convention: Convention = "strict"
     source: str
     status: Literal["documented", "measured", "stated"]
@@ -97,24 +112,32 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def check(self, measurement: Measurement) -> tuple[Violation, ...]:
         """Hold a measurement against the limits; a value that equals its limit keeps it.
 
+        Multiply-adds in another convention than the budget's are no measurement of what it bounds.
+
         Returns:
             What was exceeded, and what is bounded and was not measured; empty when all limits are known to be kept.
         """
         latency = measurement.file_to_score
         measured: dict[Quantity, float | None] = {
-            "macs": measurement.macs,
+            "macs": measurement.macs if measurement.convention == self.convention else None,
             "parameters": measurement.parameters,
             "size_bytes": measurement.size_bytes,
             "latency_p95_ms": None if latency is None else latency.p95_ms,
             "peak_rss_mib": measurement.peak_rss_mib,
+            "energy_mj": measurement.energy_mj,
         }
         violations = []
         for quantity, limit in self.limits.items():
             value = measured[quantity]
+            convention = self.convention if quantity == "macs" else "strict"
             if value is None:
-                violations.append(Violation(quantity=quantity, limit=limit))
+                violations.append(Violation(quantity=quantity, limit=limit, convention=convention))
             elif value > limit:
-                violations.append(Violation(quantity=quantity, limit=limit, measured=value, ratio=value / limit))
+                violations.append(
+                    Violation(
+                        quantity=quantity, limit=limit, measured=value, ratio=value / limit, convention=convention
+                    )
+                )
         return tuple(violations)
 
 
@@ -159,13 +182,19 @@ def read_budget(path: Path) -> Budget:
 def parse_budget(text: str) -> Budget:
     """Read limits as people write them: amounts with commas between, such as ``50GMACs`` or ``50G,4MB,30ms``.
 
-    A bare count is of multiply-adds; bytes are the file's; a time bounds the 95th percentile from file to score.
+    A bare count is of multiply-adds; bytes are the file's, and with ``RAM`` after them the peak of memory; a time
+    bounds the 95th percentile from file to score; an energy is of one photograph. Multiply-adds are *strict* unless a
+    convention stands among the amounts (``4.2G,ptflops-pytorch``).
 
     Raises:
         UsageError: an amount does not parse, or bounds what another one bounds already.
     """
     limits: dict[str, float] = {}
+    conventions: list[str] = []
     for part in text.split(","):
+        if part.strip() in CONVENTIONS:
+            conventions.append(part.strip())
+            continue
         amount = parse_amount(part)
         quantity = _BOUNDS[amount.kind]
         if quantity in limits:
@@ -174,8 +203,51 @@ def parse_budget(text: str) -> Budget:
                 expected="one limit for each quantity",
                 mend="leave one of them out",
             )
-        limits[quantity] = amount.value
-    return msgspec.convert({"name": text.strip(), "source": "the call", "status": "stated", **limits}, Budget)
+        limits[quantity] = amount.value / 2**20 if quantity == "peak_rss_mib" else amount.value
+    if len(conventions) > 1 or (conventions and "macs" not in limits):
+        raise UsageError(
+            f"the budget {text!r}, with {len(conventions)} conventions and the limits {', '.join(limits) or 'none'}",
+            expected="at most one convention, of a limit of multiply-adds",
+            mend="write one, such as 4.2GMACs,ptflops-pytorch",
+        )
+    stated = {"name": text.strip(), "source": "the call", "status": "stated", **limits}
+    return msgspec.convert({**stated, "convention": conventions[0]} if conventions else stated, Budget)
+
+
+def combine_budgets(budgets: Sequence[Budget]) -> Budget:
+    """One budget that is kept when all of them are: of each quantity the tightest limit.
+
+    Args:
+        budgets: at least one.
+
+    Raises:
+        UsageError: they bound multiply-adds in different conventions, which do not compare.
+    """
+    if len(budgets) == 1:
+        return budgets[0]
+    conventions = {budget.convention for budget in budgets if budget.macs is not None}
+    if len(conventions) > 1:
+        raise UsageError(
+            f"budgets in the conventions {' and '.join(sorted(conventions))}",
+            expected="one convention: multiply-adds of two do not compare",
+            mend="leave one of the budgets out",
+        )
+    limits: dict[str, float] = {}
+    for budget in budgets:
+        for quantity, limit in budget.limits.items():
+            limits[quantity] = min(limit, limits.get(quantity, limit))
+    statuses = {budget.status for budget in budgets}
+    return msgspec.convert(
+        {
+            "name": " and ".join(budget.name for budget in budgets),
+            "source": "; ".join(dict.fromkeys(budget.source for budget in budgets)),
+            # What the user states counts as stated also beside documented limits.
+            "status": "stated" if "stated" in statuses else "measured" if "measured" in statuses else "documented",
+            "convention": conventions.pop() if conventions else "strict",
+            **limits,
+        },
+        Budget,
+    )
 
 
 _BOUNDS: dict[AmountKind, Quantity] = {
@@ -183,13 +255,16 @@ _BOUNDS: dict[AmountKind, Quantity] = {
     "macs": "macs",
     "parameters": "parameters",
     "bytes": "size_bytes",
+    "memory": "peak_rss_mib",
     "milliseconds": "latency_p95_ms",
+    "millijoules": "energy_mj",
 }
 _KINDS: dict[Quantity, AmountKind] = {
     "macs": "macs",
     "parameters": "parameters",
     "size_bytes": "bytes",
     "latency_p95_ms": "milliseconds",
+    "energy_mj": "millijoules",
 }
 
 

@@ -1,7 +1,7 @@
 """Cost: what a network computes and holds, and how it was counted; and the count of a torch module.
 
-The convention ``strict``: one multiply-add is one, the batch is one, and the operators counted are those that fvcore
-has a handler for:
+The convention ``strict``, which budgets enforce: one multiply-add is one, the batch is one, and the operators counted
+are those that fvcore has a handler for:
 
 =====================================  ==============================================================
 counted                                multiply-adds
@@ -29,22 +29,42 @@ pad, clamp, relu ...) is neither counted nor listed.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from ..runtime.errors import MissingExtraError, ModelError, RecordError, UsageError
+from .cost_layers import LayerCost, module_layers, noting_activations, without_notes
+from .torch_module import check_inputs, undisturbed
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Convention", "Cost", "count_module"]
+__all__ = ["CONVENTIONS", "Convention", "Cost", "count_module", "total_cost"]
 
-Convention = Literal["strict"]
+Convention = Literal["strict", "ptflops-pytorch", "ptflops-aten"]
+
+CONVENTIONS: dict[Convention, str] = {
+    "strict": (
+        "fvcore's handlers and the forms of products they miss, of a module or a graph; leaves out activations, "
+        "softmax, additions and multiplications element by element, and pools other than the adaptive average one, "
+        "and lists them"
+    ),
+    "ptflops-pytorch": (
+        "ptflops' pytorch backend, a hook a layer; counts biases, norms, and activations and pools (those that are "
+        "layers twice, as the layer and as the function that it calls), and leaves out what is called as a function "
+        "without a layer: linear products (those of torchvision's Swin), fused attention, hard swish, convolutions "
+        "with standardised weights (NF-Nets), layers of a type of one's own"
+    ),
+    "ptflops-aten": (
+        "ptflops' aten backend, a hook on torch's dispatcher; counts convolutions and matrix products with their "
+        "biases, and leaves out fused attention, norms, activations, pools and resizing"
+    ),
+}
+"""What each convention counts and leaves out. No two of them compare."""
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,14 +73,16 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     Attributes:
         macs: multiply-adds, the sum of ``by_operator``.
         parameters: number of learned numbers; one that is shared counts once.
-        convention: how multiply-adds were counted; see the module's text for ``strict``.
+        convention: how multiply-adds were counted; see `CONVENTIONS`, and the module's text for ``strict``.
         input_sizes: by view name the shape of the tensor, its batch first.
         by_operator: multiply-adds by operator, in fvcore's names.
         uncounted: operators that ran and were not counted, with how often; torch's names (``aten::gelu``) of a module,
             ONNX's (``Gelu``) of a graph.
+        by_layer: the layers; of a module those with counted operators or weights, of a graph every node that computes
+            on pixels. Empty where they were not told apart.
 
     Raises:
-        RecordError: a negative number, or operators that do not add up to ``macs``.
+        RecordError: a negative number, or operators or layers that do not add up.
     """
 
     macs: int
@@ -69,6 +91,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     input_sizes: dict[str, tuple[int, ...]]
     by_operator: dict[str, int]
     uncounted: dict[str, int]
+    by_layer: tuple[LayerCost, ...] = ()
 
     def __post_init__(self) -> None:
         numbers = (self.macs, self.parameters, *self.by_operator.values(), *self.uncounted.values())
@@ -84,6 +107,65 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                 expected="a sum that agrees",
                 mend="count the network again",
             )
+        of_layers = (sum(layer.macs for layer in self.by_layer), sum(layer.parameters for layer in self.by_layer))
+        if self.by_layer and of_layers != (self.macs, self.parameters):
+            raise RecordError(
+                f"a cost of {self.macs} MACs and {self.parameters} parameters whose layers add up to {of_layers}",
+                expected="sums that agree",
+                mend="count the network again",
+            )
+
+    @property
+    def activations(self) -> int:
+        """Elements of the outputs of all operators that are counted; those of products are most of a network's."""
+        return sum(layer.activations for layer in self.by_layer if layer.macs)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of the parameters as they are stored."""
+        return sum(layer.weight_bytes for layer in self.by_layer)
+
+
+def total_cost(costs: Mapping[str, Cost]) -> Cost:
+    """What several networks cost together, each run once: the members of an ensemble.
+
+    A cost of one network covers all its views and their test-time crops already: they are dimensions of its inputs.
+
+    Args:
+        costs: by member name, which is put before the names of views and layers (``first/image``).
+
+    Raises:
+        UsageError: no cost, or costs in several conventions.
+    """
+    conventions = {cost.convention for cost in costs.values()}
+    if len(conventions) != 1:
+        raise UsageError(
+            f"{len(costs)} costs in the conventions {sorted(conventions)}",
+            expected="at least one, all in one convention",
+            mend="count them in the same one",
+        )
+    by_operator: Counter[str] = Counter()
+    uncounted: Counter[str] = Counter()
+    for cost in costs.values():
+        by_operator.update(cost.by_operator)
+        uncounted.update(cost.uncounted)
+    return Cost(
+        macs=sum(cost.macs for cost in costs.values()),
+        parameters=sum(cost.parameters for cost in costs.values()),
+        convention=conventions.pop(),
+        input_sizes={
+            f"{name}/{view}": shape for name, cost in costs.items() for view, shape in cost.input_sizes.items()
+        },
+        by_operator=dict(sorted(by_operator.items())),
+        uncounted=dict(sorted(uncounted.items())),
+        # Layers that do not add up would be a false sum where one cost has none.
+        by_layer=tuple(
+            msgspec.structs.replace(layer, name=f"{name}/{layer.name}")
+            for name, cost in costs.items()
+            for layer in cost.by_layer
+            if all(other.by_layer for other in costs.values())
+        ),
+    )
 
 
 def count_module(
@@ -115,25 +197,17 @@ def count_module(
             mend='pip install "edgeiqa[compress]"',
         ) from error
 
-    for tensor in example_inputs:
-        if not isinstance(tensor, torch.Tensor) or tensor.ndim == 0 or len(tensor) == 0:
-            got = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
-            raise UsageError(
-                f"an example input {got}",
-                expected="a tensor [N, ...] with N at least 1",
-                mend="pass one tensor for each input of the module",
-            )
-    inputs = tuple(tensor[:1] for tensor in example_inputs)
-    named = _input_names(module, len(inputs), names)
-    sizes = {name: tuple(tensor.shape) for name, tensor in zip(named, inputs, strict=True)}
-
-    with _undisturbed(module), torch.no_grad():
+    inputs, sizes = check_inputs(module, example_inputs, names)
+    with undisturbed(module), torch.no_grad():
         analysis = FlopCountAnalysis(module, inputs)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-        analysis.set_op_handle(**_MORE_PRODUCTS)
+        handles = {**_fvcore_handles(), **_MORE_PRODUCTS}
+        analysis.set_op_handle(
+            **{kind: noting_activations(kind.partition("::")[2], handle) for kind, handle in handles.items()}
+        )
         # fvcore answers a shape it does not expect by an assertion, and the module may raise anything.
         try:
-            by_operator = {name: int(macs) for name, macs in sorted(analysis.by_operator().items())}
+            by_operator = without_notes(analysis.by_operator())
         except Exception as error:
             raise ModelError(
                 f"{type(module).__name__} could not be run and traced on {sizes}: {error!r}",
@@ -147,42 +221,15 @@ def count_module(
         input_sizes=sizes,
         by_operator=by_operator,
         uncounted=uncounted,
+        by_layer=module_layers(module, analysis.by_module_and_operator()),
     )
 
 
-def _input_names(module: torch.nn.Module, count: int, names: Sequence[str] | None) -> Sequence[str]:
-    if names is None:
-        parameters = inspect.signature(module.forward).parameters.values()
-        names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][:count]
-        names += [f"input_{index}" for index in range(len(names), count)]
-    if len(names) != count or len(set(names)) != count:
-        raise UsageError(
-            f"{count} example inputs with the names {list(names)}",
-            expected="a name of its own for each",
-            mend="give as many names as there are inputs",
-        )
-    return names
+def _fvcore_handles() -> dict[str, Callable[[list[Any], list[Any]], Any]]:
+    # Private, and the only place that has them; its newest release is of 2022.
+    from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS
 
-
-@contextmanager
-def _undisturbed(module: torch.nn.Module) -> Iterator[None]:
-    """Put the module in eval mode, its attention written out; afterwards all is as it was."""
-    import torch
-
-    training = [(part, part.training) for part in module.modules()]
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    module.eval()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-        for part, flag in training:
-            part.training = flag
-            # fvcore leaves its hooks behind when the forward raises.
-            for hooks in (part._forward_pre_hooks, part._forward_hooks):
-                for key in [key for key, hook in hooks.items() if type(hook).__module__.startswith("fvcore.")]:
-                    del hooks[key]
+    return dict(_DEFAULT_SUPPORTED_OPS)
 
 
 def _shape(value: Any) -> list[int]:

@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -53,6 +54,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         photo_width: of the photograph that ``first_score_ms`` and ``file_to_score`` are of, in pixels.
         photo_height: likewise.
         peak_rss_mib: largest resident set of a process that loaded the model and scored that photograph.
+        energy_mj: of scoring that photograph, millijoules above what the machine draws when it waits.
         size_bytes: of the file that is shipped.
         macs: multiply-adds of one score, over all views, crops and members.
         parameters: of all members.
@@ -75,6 +77,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     photo_width: int | None = None
     photo_height: int | None = None
     peak_rss_mib: float | None = None
+    energy_mj: float | None = None
     size_bytes: int | None = None
     macs: int | None = None
     parameters: int | None = None
@@ -82,7 +85,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def __post_init__(self) -> None:
         for least, names in (
-            (0, ("load_ms", "first_score_ms", "peak_rss_mib", "size_bytes", "macs", "parameters")),
+            (0, ("load_ms", "first_score_ms", "peak_rss_mib", "energy_mj", "size_bytes", "macs", "parameters")),
             (1, ("threads", "photo_width", "photo_height")),
         ):
             for name in names:
@@ -99,7 +102,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return msgspec.json.encode(self)
 
     @classmethod
-    def from_json(cls, data: bytes | str) -> Measurement:
+    def from_json(cls, data: bytes | str) -> Self:
         """Read what `to_json` wrote.
 
         Raises:

@@ -20,7 +20,7 @@ many multiply-adds in 8 bits.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 
 from ..runtime.errors import ModelError
 from .cost import Cost
+from .cost_layers import LayerCost
 from .onnx_graph import Node, StaticGraph, read_static_graph
 
 if TYPE_CHECKING:
@@ -58,7 +59,9 @@ def count_graph(graph: Path | str | bytes | onnx.ModelProto, batch: int = 1) -> 
     static = read_static_graph(graph, batch)
     by_operator: Counter[str] = Counter()
     uncounted: Counter[str] = Counter()
-    for node in static.nodes:
+    layers: list[LayerCost] = []
+    weights = _weights_by_node(static)
+    for index, node in enumerate(static.nodes):
         if all(name in static.constants for name in node.outputs if name):
             continue
         formula = _FORMULAS.get(node.operator)
@@ -67,12 +70,28 @@ def count_graph(graph: Path | str | bytes | onnx.ModelProto, batch: int = 1) -> 
             by_operator[formula.name] += macs
         elif node.operator not in _FREE:
             uncounted[node.operator] += 1
+        layers.append(_layer(node, static, macs or 0, weights.get(index, ())))
     return Cost(
         macs=sum(by_operator.values()),
-        parameters=sum(static.stored[name] for name in _parameters(static)),
+        parameters=sum(layer.parameters for layer in layers),
         input_sizes=dict(static.inputs),
         by_operator=dict(sorted(by_operator.items())),
         uncounted=dict(sorted(uncounted.items())),
+        by_layer=tuple(layers),
+    )
+
+
+def _layer(node: Node, static: StaticGraph, macs: int, weights: Iterable[str]) -> LayerCost:
+    outputs = [name for name in node.outputs if name]
+    return LayerCost(
+        # Engines name a node without a name by its output, too.
+        name=node.name or outputs[0],
+        operator=node.operator,
+        macs=macs,
+        parameters=sum(static.stored[name] for name in weights),
+        activations=sum(prod(static.shapes.get(name, (0,))) for name in outputs),
+        weight_bytes=sum(static.bytes_of(name) for name in weights),
+        activation_bytes=sum(static.bytes_of(name) for name in outputs),
     )
 
 
@@ -230,12 +249,12 @@ _TABLES = frozenset({"Concat", "Gather", "Where"})
 _KEEPS_PIXELS = _ARITHMETIC | {"Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Slice"}
 
 
-def _parameters(static: StaticGraph) -> frozenset[str]:
-    """Names of the stored tensors that hold parameters."""
+def _weights_by_node(static: StaticGraph) -> dict[int, list[str]]:
+    """Names of the stored tensors that hold parameters, by the index of the first node that takes them."""
     origins: dict[str, frozenset[str]] = {name: frozenset({name}) for name in static.weight_like}
     pixels = set(static.inputs)
-    found: set[str] = set()
-    for node in static.nodes:
+    found: dict[str, int] = {}
+    for at, node in enumerate(static.nodes):
         if all(name in static.constants for name in node.outputs if name):
             if node.operator != "Constant":
                 origin = _origins(node, static, origins)
@@ -250,11 +269,18 @@ def _parameters(static: StaticGraph) -> frozenset[str]:
                 continue
             if index in _LAYER_WEIGHTS.get(node.operator, ()):
                 # The bias of an integer operator is stored in 32 bits.
-                found |= {name} if name in static.stored else origins.get(name, frozenset())
+                taken = {name} if name in static.stored else origins.get(name, frozenset())
             elif node.operator in _ARITHMETIC or node.operator in _TABLES:
                 least = 5 if on_pixels else 2
-                found |= {origin for origin in origins.get(name, ()) if static.stored[origin] >= least}
-    return frozenset(found)
+                taken = {origin for origin in origins.get(name, ()) if static.stored[origin] >= least}
+            else:
+                continue
+            for weight in sorted(taken):
+                found.setdefault(weight, at)
+    by_node: dict[int, list[str]] = {}
+    for name, at in found.items():
+        by_node.setdefault(at, []).append(name)
+    return by_node
 
 
 def _origins(node: Node, static: StaticGraph, origins: dict[str, frozenset[str]]) -> frozenset[str]:

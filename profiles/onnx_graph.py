@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -46,6 +47,7 @@ class StaticGraph:
         nodes: in the order in which they run, local functions inlined.
         inputs: shapes of the inputs by name, batch first.
         shapes: shape of every tensor whose shape is known.
+        bits: of one element of every tensor whose type is known.
         stored: elements of each stored tensor (initializers and constant nodes).
         weight_like: stored tensors of a type that weights have: floating point, or integers of at most 8 bits.
         constants: names of all tensors that do not depend on the pixels: stored ones, what is computed from them
@@ -55,9 +57,14 @@ class StaticGraph:
     nodes: tuple[Node, ...]
     inputs: Mapping[str, tuple[int, ...]]
     shapes: Mapping[str, tuple[int, ...]]
+    bits: Mapping[str, int]
     stored: Mapping[str, int]
     weight_like: frozenset[str]
     constants: frozenset[str]
+
+    def bytes_of(self, name: str) -> int:
+        """Of a tensor, 0 where its shape or its type is not known; elements of 4 bits are packed."""
+        return (prod(self.shapes.get(name, (0,))) * self.bits.get(name, 0) + 7) // 8
 
 
 def read_static_graph(graph: Path | str | bytes | onnx.ModelProto, batch: int) -> StaticGraph:
@@ -275,9 +282,12 @@ def _static(graph: onnx.GraphProto, inputs: dict[str, tuple[int, ...]]) -> Stati
     stored: dict[str, int] = {}
     weight_like: set[str] = set()
     shapes = _known_shapes(graph)
+    bits = {value.name: _bits(value.type.tensor_type.elem_type) for value in [*graph.input, *graph.value_info]}
+    bits |= {value.name: _bits(value.type.tensor_type.elem_type) for value in graph.output}
 
     def store(name: str, tensor: onnx.TensorProto) -> None:
         stored[name] = prod(tensor.dims)
+        bits[name] = _bits(tensor.data_type)
         shapes[name] = tuple(tensor.dims)
         if tensor.data_type in weight_types:
             weight_like.add(name)
@@ -317,10 +327,23 @@ def _static(graph: onnx.GraphProto, inputs: dict[str, tuple[int, ...]]) -> Stati
         nodes=tuple(nodes),
         inputs=inputs,
         shapes=shapes,
+        bits=bits,
         stored=stored,
         weight_like=frozenset(weight_like),
         constants=frozenset(constants),
     )
+
+
+def _bits(data_type: int) -> int:
+    """Of one element, by its name in ONNX: FLOAT16, INT8, FLOAT8E4M3FN ...; 0 for a string."""
+    from onnx import TensorProto
+
+    name = TensorProto.DataType.Name(data_type)
+    plain = {"FLOAT": 32, "DOUBLE": 64, "BOOL": 8, "COMPLEX64": 64, "COMPLEX128": 128, "BFLOAT16": 16}
+    if name in plain:
+        return plain[name]
+    width = re.match(r"U?(?:INT|FLOAT)(\d+)", name)
+    return int(width[1]) if width else 0
 
 
 def _all_constant(names: Iterable[str], constants: set[str]) -> bool:

@@ -3,126 +3,149 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import click
 import msgspec
 
-from ..profiles.latency import measure_latency, peak_rss_mib
-from ..profiles.measurement import Measurement, host_facts
+from ..profiles.baseline import compare_with_baseline, read_baseline
+from ..profiles.comparison import compare_bundles
+from ..profiles.full_profile import measure_bundle, profile_bundle
 from ..runtime.bundle import Bundle
-from ..runtime.decode import open_photo
-from ..runtime.scorer import Scorer, default_bundle
-from ..runtime.views import cut_views
-from .options import PathArgument, budget_of, engine_options, json_option
-from .show import print_json, print_table
+from ..runtime.errors import UsageError
+from .bundle_ways_out import bundle_ways_out
+from .options import PathArgument, budget_of, device_option, engine_options, json_option, with_device
+from .profile_inputs import choose_bundle
+from .profile_show import show_baseline, show_comparison, show_profile
+from .show import print_json, say
 
-__all__ = ["profile"]
+__all__ = ["measure_bundle", "profile"]
 
 
 @click.command()
-@click.argument("bundle", required=False, type=PathArgument)
+@click.argument("bundles", nargs=-1, type=PathArgument, metavar="[BUNDLE]...")
 @click.option(
     "--photo", type=PathArgument, help="A photograph to measure with. [default: the bundle's first golden one]"
 )
+@click.option("--compare", is_flag=True, help="Measure two BUNDLEs or more side by side, from file to score.")
+@click.option("--baseline", type=PathArgument, help="An older --json: print what changed beyond the noise.")
+@click.option("--brief", is_flag=True, help="Leave out layers, roofline, precisions, throughput and energy.")
 @click.option("--runs", type=click.IntRange(min=1), default=50, show_default=True, help="Measured runs.")
 @click.option("--warmup", type=click.IntRange(min=0), default=5, show_default=True, help="Unmeasured runs before them.")
+@click.option("--streams", type=click.IntRange(min=1), help="Most streams of the throughput. [default: the threads]")
+@click.option("--layers", type=click.IntRange(min=0), default=5, show_default=True, help="Slowest layers to print.")
 @click.option("--budget", help="Limits such as 50GMACs,16MB,30ms, or a name such as uhd-50g; exit status 1 if broken.")
+@click.option(
+    "--runs-folder",
+    type=PathArgument,
+    default=Path("runs"),
+    show_default=True,
+    help="Where the newest student is looked for when no BUNDLE is named.",
+)
+@device_option
 @engine_options
 @json_option
 def profile(
-    bundle: Path | None,
+    bundles: tuple[Path, ...],
     photo: Path | None,
+    compare: bool,
+    baseline: Path | None,
+    brief: bool,
     runs: int,
     warmup: int,
+    streams: int | None,
+    layers: int,
     budget: str | None,
+    runs_folder: Path,
+    device: str | None,
     engine: str | None,
     precision: str | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Measure a bundle on this machine: cost, load time, latency of the graph and from file to score, memory, bytes.
+    """Measure a bundle on this machine: cost, memory, latency by stage and layer, roofline, throughput, energy.
 
-    Without BUNDLE: the default one.
+    Without BUNDLE: the newest student in the folder of runs, else the default one. What cannot be measured here is
+    said, with the reason.
     """
+    budget = with_device(budget, device)
+    if compare:
+        _compare(bundles, photo, runs, warmup, engine, precision, threads, baseline, budget, as_json)
+        return
+    if len(bundles) > 1:
+        raise UsageError(
+            f"{len(bundles)} bundles", expected="one, or --compare", mend="add --compare to measure them side by side"
+        )
     limits = None if budget is None else budget_of(budget)
-    opened = default_bundle() if bundle is None else Bundle.open(bundle)
-    source: Path | bytes = photo if photo is not None else opened.read(opened.manifest.golden[0].source)
-    measurement = _measure(opened, source, runs, warmup, engine, precision, threads)
-    violations = () if limits is None else limits.check(measurement)
+    older = None if baseline is None else read_baseline(baseline)
+    opened = choose_bundle(bundles[0] if bundles else None, runs_folder)
+    measured = profile_bundle(
+        opened,
+        photo if photo is not None else opened.read(opened.manifest.golden[0].source),
+        runs=runs,
+        warmup=warmup,
+        engine=engine,
+        precision=precision,
+        threads=threads,
+        streams=streams,
+        brief=brief,
+        tell=say if sys.stderr.isatty() else lambda _: None,
+    )
+    if limits is not None:
+        measured = msgspec.structs.replace(measured, violations=limits.check(measured))
     if as_json:
-        print_json({**msgspec.to_builtins(measurement), "violations": [msgspec.to_builtins(v) for v in violations]})
+        print_json(measured)
     else:
-        _show(measurement)
-    if violations and limits is not None:
+        show_profile(measured, layers=layers)
+    if older is not None and baseline is not None:
+        report = compare_with_baseline(older, measured)
+        if as_json:
+            say(f"{sum(change.changed for change in report.changes)} quantities changed since {baseline.name}")
+        else:
+            show_baseline(report, baseline.name)
+    if measured.violations and limits is not None:
         click.echo(f"over the budget {limits.name}:", err=True)
-        for violation in violations:
+        for violation in measured.violations:
             click.echo(f"  {violation.describe()}", err=True)
+        for way in bundle_ways_out(opened, measured, limits):
+            click.echo(f"  {way}", err=True)
         sys.exit(1)
 
 
-def _measure(
-    bundle: Bundle,
-    source: Path | bytes,
+def _compare(
+    paths: tuple[Path, ...],
+    photo: Path | None,
     runs: int,
     warmup: int,
     engine: str | None,
     precision: str | None,
     threads: int | None,
-) -> Measurement:
-    started = time.perf_counter_ns()
-    scorer = Scorer(bundle, engine=engine, precision=precision, threads=threads)
-    loaded = time.perf_counter_ns()
-    score = scorer.score(source)
-    first = time.perf_counter_ns()
-    members = bundle.manifest.members
-    views = {m.name: cut_views(open_photo(source, m.preprocess).image, m.preprocess) for m in members}
-    graph = measure_latency(lambda: [scorer.run_views(n, v) for n, v in views.items()], warmup=warmup, runs=runs)
-    file_to_score = measure_latency(lambda: scorer.score(source), warmup=warmup, runs=runs)
-    artefacts = [scorer.artefacts[member.name] for member in members]
-    macs = [artefact.macs for artefact in artefacts if artefact.macs is not None]
-    parameters = [artefact.parameters for artefact in artefacts if artefact.parameters is not None]
-    return Measurement(
-        subject=bundle.manifest.name,
-        host=host_facts(),
-        engine=scorer.engine,
-        engine_version=scorer.engine_version,
-        precision=scorer.precision,
-        threads=scorer.threads,
-        load_ms=(loaded - started) / 1e6,
-        first_score_ms=(first - loaded) / 1e6,
-        graph=graph,
-        file_to_score=file_to_score,
-        photo_width=score.width,
-        photo_height=score.height,
-        peak_rss_mib=peak_rss_mib(),
-        size_bytes=bundle.size_bytes,
-        macs=sum(macs) if len(macs) == len(artefacts) else None,
-        parameters=sum(parameters) if len(parameters) == len(artefacts) else None,
+    baseline: Path | None,
+    budget: str | None,
+    as_json: bool,
+) -> None:
+    names = [path.name for path in paths]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in paths]
+    if len(set(names)) < 2 or len(set(names)) < len(names) or baseline is not None or budget is not None:
+        raise UsageError(
+            f"--compare of {len(names)} bundles ({', '.join(names) or 'none'})"
+            + (" with --baseline or --budget" if baseline is not None or budget is not None else ""),
+            expected="two or more different ones, without --baseline and --budget",
+            mend="edgeiqa profile --compare A.eiqa B.eiqa",
+        )
+    opened = {name: Bundle.open(path) for name, path in zip(names, paths, strict=True)}
+    first = next(iter(opened.values()))
+    compared = compare_bundles(
+        opened,
+        photo if photo is not None else first.read(first.manifest.golden[0].source),
+        engine=engine,
+        precision=precision,
+        threads=threads,
+        warmup=warmup,
+        runs=runs,
     )
-
-
-def _show(measured: Measurement) -> None:
-    def written(value: float | None, scale: float, digits: int, unit: str) -> str:
-        return "not known" if value is None else f"{value / scale:.{digits}f} {unit}"
-
-    host = measured.host
-    rows = [
-        ["multiply-adds (strict)", written(measured.macs, 1e9, 3, "GMACs")],
-        ["parameters", written(measured.parameters, 1e6, 3, "M")],
-        ["file", written(measured.size_bytes, 1e6, 2, "MB")],
-        ["load", written(measured.load_ms, 1, 0, "ms")],
-        ["first score", written(measured.first_score_ms, 1, 1, "ms")],
-    ]
-    for what, latency in (("graph", measured.graph), ("file to score", measured.file_to_score)):
-        if latency is not None:
-            spread = f"{latency.p50_ms:.1f} ms, p95 {latency.p95_ms:.1f} ms"
-            rows.append([f"{what}, median of {latency.runs} runs", spread])
-    rows.append(["peak memory of this process", written(measured.peak_rss_mib, 1, 0, "MiB")])
-    engine = f"{measured.engine} {measured.engine_version}, {measured.precision}"
-    print_table(
-        [f"{measured.subject} on a {measured.photo_width}x{measured.photo_height} photograph", "measured"],
-        rows,
-        title=f"{engine}, {measured.threads} threads, {host.cpu}",
-    )
+    if as_json:
+        print_json(compared)
+    else:
+        show_comparison(compared)

@@ -11,9 +11,20 @@ from numpy.typing import NDArray
 from ..manifest import Precision
 from .engine import GraphEngine, GraphInput
 
-__all__ = ["OnnxRuntimeEngine"]
+__all__ = ["OnnxRuntimeEngine", "session_options"]
 
 _ERRORS_ONLY = 3
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """The options that every session is made with."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    # A member's threads would spin on while the next member's graph wants their cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
 class OnnxRuntimeEngine(GraphEngine):
@@ -28,13 +39,9 @@ class OnnxRuntimeEngine(GraphEngine):
         precision: Precision,  # noqa: ARG002 - typed in the graph; the CPU provider has no switch that lowers it unasked
         threads: int,
     ) -> tuple[Mapping[str, GraphInput], Sequence[str]]:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = _ERRORS_ONLY
-        # A member's threads would spin on while the next member's graph wants their cores.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(files[0], options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(
+            files[0], session_options(threads), providers=["CPUExecutionProvider"]
+        )
         inputs = {
             node.name: GraphInput(
                 node.type == "tensor(uint8)", tuple(side if isinstance(side, int) else None for side in node.shape)

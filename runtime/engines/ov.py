@@ -11,10 +11,26 @@ from numpy.typing import NDArray
 from ..manifest import Precision
 from .engine import GraphEngine, GraphInput
 
-__all__ = ["OpenVinoEngine"]
+__all__ = ["OpenVinoEngine", "compile_settings", "read_graph"]
 
 # OpenVINO computes in bf16 by itself on CPUs that have it; scores would then differ between machines, so it is told.
 _HINTS: dict[Precision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
+
+
+def compile_settings(precision: Precision, threads: int) -> dict[str, str | int]:
+    """The settings that every graph is compiled with."""
+    return {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+
+
+def read_graph(core: openvino.Core, files: Sequence[bytes]) -> openvino.Model:
+    """Read an artefact's parts: an ONNX file, or xml and bin."""
+    if len(files) == 1:
+        return core.read_model(files[0])
+    return core.read_model(files[0], openvino.Tensor(np.frombuffer(files[1], dtype=np.uint8)))
 
 
 class OpenVinoEngine(GraphEngine):
@@ -27,8 +43,7 @@ class OpenVinoEngine(GraphEngine):
         self, files: Sequence[bytes], precision: Precision, threads: int
     ) -> tuple[Mapping[str, GraphInput], Sequence[str]]:
         core = openvino.Core()
-        weights = openvino.Tensor(np.frombuffer(files[1], dtype=np.uint8)) if len(files) == 2 else None
-        graph = core.read_model(files[0], weights) if weights is not None else core.read_model(files[0])
+        graph = read_graph(core, files)
         inputs = {
             port.get_any_name(): GraphInput(
                 port.element_type == openvino.Type.u8,
@@ -40,15 +55,7 @@ class OpenVinoEngine(GraphEngine):
         fitting = {name: [1, *shape] for name, shape in self.inputs.items() if name in inputs}
         if all(inputs[name].takes(tuple(shape)) for name, shape in fitting.items()):
             graph.reshape(fitting)
-        compiled = core.compile_model(
-            graph,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": _HINTS[precision],
-                "INFERENCE_NUM_THREADS": threads,
-                "PERFORMANCE_HINT": "LATENCY",
-            },
-        )
+        compiled = core.compile_model(graph, "CPU", compile_settings(precision, threads))
         self._request = compiled.create_infer_request()
         self._ports = {name: port for port in compiled.outputs for name in port.get_names()}
         return inputs, list(self._ports)

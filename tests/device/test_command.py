@@ -69,6 +69,23 @@ def test_a_device_scores(folder: Path) -> None:
         assert (line["width"], line["height"], line["error"]) == (320, 240, None)
 
 
+def test_a_device_is_profiled(tmp_path: Path) -> None:
+    ran = call(tmp_path, "profile", "--brief", "--runs", "2", "--json", without=EXTRAS)
+    assert ran.returncode == 0, ran.stderr
+    seen = json.loads(ran.stdout)
+    assert (seen["subject"], seen["engine"]) == ("default", "onnxruntime")
+    assert seen["file_to_score"]["runs"] == 2 and seen["peak_rss_mib"] > 20
+    assert seen["unmeasured"]["layers"] == "left out of a brief profile"
+
+
+def test_layers_and_roofline_need_no_library_of_an_extra(tmp_path: Path) -> None:
+    ran = call(tmp_path, "profile", "--runs", "1", "--warmup", "0", "--streams", "1", "--json", without=EXTRAS)
+    assert ran.returncode == 0, ran.stderr
+    seen = json.loads(ran.stdout)
+    assert [layers["macs"] > 10**9 for layers in seen["layers"]] == [True, True]
+    assert [peak["precision"] for peak in seen["roofline"]["peaks"]] == ["fp32", "int8"]
+
+
 def test_evaluate_needs_scipy(folder: Path) -> None:
     arguments = ("evaluate", "--data", "mos.csv", "--images", "photos", "--json")
     require_extra(call(folder, *arguments, without=EXTRAS), "evaluate")

@@ -35,6 +35,12 @@ from hypothesis import strategies as st
         ("250us", "milliseconds", 0.25),
         ("250 µs", "milliseconds", 0.25),
         ("2 min", "milliseconds", 120_000.0),
+        ("500 MiB RAM", "memory", 524_288_000),
+        ("1.5GB memory", "memory", 1_500_000_000),
+        ("30mJ", "millijoules", 30.0),
+        ("2 J", "millijoules", 2000.0),
+        ("250uJ", "millijoules", 0.25),
+        ("1kJ", "millijoules", 1_000_000.0),
     ],
 )
 def test_amounts_parse_as_people_write_them(text: str, kind: AmountKind, value: float) -> None:
@@ -59,6 +65,13 @@ def test_amounts_parse_as_people_write_them(text: str, kind: AmountKind, value: 
         "inf",
         "5GG",
         "5 GiMACs",
+        "5 MJ",
+        "5 mj",
+        "RAM",
+        "500 RAM",
+        "500MiBRAM",
+        "5G RAM",
+        "3 W",
     ],
 )
 def test_what_does_not_parse_is_answered_with_examples(text: str) -> None:
@@ -95,13 +108,19 @@ def test_flops_are_refused_since_they_may_be_half_of_a_mac(text: str) -> None:
         (Amount("milliseconds", 0.25), "250 us"),
         (Amount("milliseconds", 1500.0), "1.5 s"),
         (Amount("milliseconds", 7_200_000.0), "7200 s"),
+        (Amount("memory", 524_288_000), "500 MiB RAM"),
+        (Amount("memory", 1_048_576_000), "1000 MiB RAM"),
+        (Amount("memory", 2**30), "1 GiB RAM"),
+        (Amount("millijoules", 30.0), "30 mJ"),
+        (Amount("millijoules", 2000.0), "2 J"),
+        (Amount("millijoules", 0.25), "250 uJ"),
     ],
 )
 def test_amounts_are_written_for_people(amount: Amount, text: str) -> None:
     assert format_amount(amount) == text
 
 
-_KINDS: st.SearchStrategy[AmountKind] = st.sampled_from(["count", "macs", "parameters", "bytes"])
+_KINDS: st.SearchStrategy[AmountKind] = st.sampled_from(["count", "macs", "parameters", "bytes", "memory"])
 
 
 @given(kind=_KINDS, value=st.integers(1, 10**15))
@@ -114,5 +133,6 @@ def test_what_is_written_reads_back(kind: AmountKind, value: int) -> None:
 
 
 @given(value=st.floats(1e-3, 1e9))
-def test_a_time_that_is_written_reads_back(value: float) -> None:
+def test_a_time_or_an_energy_that_is_written_reads_back(value: float) -> None:
     assert parse_amount(format_amount(Amount("milliseconds", value))).value == pytest.approx(value, rel=5.001e-4)
+    assert parse_amount(format_amount(Amount("millijoules", value))).value == pytest.approx(value, rel=5.001e-4)

@@ -5,7 +5,15 @@ from typing import Any
 
 import msgspec
 import pytest
-from edgeiqa.profiles.budget import Budget, Violation, budget_names, load_budget, parse_budget, read_budget
+from edgeiqa.profiles.budget import (
+    Budget,
+    Violation,
+    budget_names,
+    combine_budgets,
+    load_budget,
+    parse_budget,
+    read_budget,
+)
 from edgeiqa.profiles.latency import Latency
 from edgeiqa.profiles.measurement import HostFacts, Measurement
 from edgeiqa.runtime.errors import RecordError, UsageError
@@ -52,6 +60,27 @@ def test_what_is_bounded_and_was_not_measured_does_not_pass() -> None:
         ("peak_rss_mib", "unmeasured", None, None),
     ]
     assert violations[0].describe() == "latency_p95_ms was not measured, and is bounded by 30 ms"
+
+
+def test_an_energy_is_held_like_the_others() -> None:
+    budget = limits(energy_mj=30.0)
+    assert budget.check(measured(energy_mj=30.0)) == ()
+    (violation,) = budget.check(measured(energy_mj=45.0))
+    assert violation.describe() == "energy_mj: 45 mJ of 30 mJ (1.5 x)"
+    assert budget.check(measured())[0].kind == "unmeasured"
+
+
+def test_multiply_adds_in_another_convention_are_no_measurement() -> None:
+    budget = limits(macs=10, convention="ptflops-pytorch")
+    (violation,) = budget.check(measured(macs=5))
+    assert violation.kind == "unmeasured"
+    assert violation.describe() == "macs (ptflops-pytorch) was not measured, and is bounded by 10 MACs"
+    assert budget.check(measured(macs=5, convention="ptflops-pytorch")) == ()
+    (violation,) = budget.check(measured(macs=15, convention="ptflops-pytorch"))
+    assert violation.describe() == "macs (ptflops-pytorch): 15 MACs of 10 MACs (1.5 x)"
+    assert limits(macs=10).check(measured(macs=5, convention="ptflops-aten"))[0].kind == "unmeasured"
+    # What has no convention is held whatever that of the count is.
+    assert limits(parameters=10).check(measured(parameters=9, convention="ptflops-aten")) == ()
 
 
 def test_what_is_not_bounded_does_not_matter() -> None:
@@ -117,6 +146,7 @@ def test_a_near_name_is_offered() -> None:
         ("50G", {"macs": 50_000_000_000}),
         ("50G, 4MB,30ms", {"macs": 50_000_000_000, "size_bytes": 4_000_000, "latency_p95_ms": 30.0}),
         ("5.4M parameters", {"parameters": 5_400_000}),
+        ("4MB,500 MiB RAM,2J", {"size_bytes": 4_000_000, "peak_rss_mib": 500.0, "energy_mj": 2000.0}),
     ],
 )
 def test_budgets_parse_as_people_write_them(text: str, expected: dict[str, float]) -> None:
@@ -129,6 +159,34 @@ def test_budgets_parse_as_people_write_them(text: str, expected: dict[str, float
 def test_a_budget_that_does_not_parse_is_answered_with_examples(text: str) -> None:
     with pytest.raises(UsageError, match="50 GMACs"):
         parse_budget(text)
+
+
+def test_a_convention_stands_among_the_amounts() -> None:
+    budget = parse_budget("4.2GMACs, ptflops-pytorch")
+    assert (budget.limits, budget.convention) == ({"macs": 4_200_000_000}, "ptflops-pytorch")
+    assert parse_budget("4.2GMACs").convention == "strict"
+
+
+@pytest.mark.parametrize("text", ["ptflops-pytorch", "4MB,ptflops-aten", "4G,strict,ptflops-aten"])
+def test_a_convention_of_nothing_or_two_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="at most one convention"):
+        parse_budget(text)
+
+
+def test_of_several_budgets_the_tightest_limits_hold() -> None:
+    both = combine_budgets([load_budget("uhd-50g"), parse_budget("40GMACs,30ms"), limits(latency_p95_ms=20.0)])
+    assert both.limits == {"macs": 40_000_000_000, "latency_p95_ms": 20.0}
+    assert both.name == "uhd-50g and 40GMACs,30ms and mine"
+    assert both.status == "stated"
+    assert combine_budgets([load_budget("uhd-50g")]) == load_budget("uhd-50g")
+    assert combine_budgets([load_budget("uhd-50g"), load_budget("mobile")]).status == "documented"
+
+
+def test_budgets_in_two_conventions_do_not_combine() -> None:
+    other = limits(macs=5, convention="ptflops-aten")
+    with pytest.raises(UsageError, match=r"ptflops-aten and strict.*do not compare"):
+        combine_budgets([load_budget("uhd-50g"), other])
+    assert combine_budgets([parse_budget("4MB"), other]).convention == "ptflops-aten"
 
 
 def test_two_limits_of_one_quantity_are_refused() -> None:

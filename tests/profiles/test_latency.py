@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from edgeiqa.profiles import latency
-from edgeiqa.profiles.latency import Latency, measure_latency, peak_rss_mib
+from edgeiqa.profiles.latency import Latency, latency_of, measure_latency, measure_together, peak_rss_mib
 from edgeiqa.runtime.errors import RecordError, UsageError
 
 
@@ -24,8 +25,18 @@ def clock_of(durations_ms: Iterable[float]) -> Callable[[], int]:
 def test_percentiles_of_known_durations() -> None:
     measured = measure_latency(lambda: None, warmup=0, runs=101, clock=clock_of(range(101, 0, -1)))
     assert measured == Latency(
-        runs=101, warmup=0, min_ms=1, p50_ms=51, p95_ms=96, max_ms=101, mean_ms=51, std_ms=measured.std_ms
+        runs=101,
+        warmup=0,
+        min_ms=1,
+        p50_ms=51,
+        p95_ms=96,
+        p99_ms=100,
+        max_ms=101,
+        mean_ms=51,
+        std_ms=measured.std_ms,
+        iqr_ms=50,
     )
+    assert measured.spread == pytest.approx(50 / 51)
     assert measured.std_ms == pytest.approx(((101**2 - 1) / 12) ** 0.5)
 
 
@@ -61,6 +72,42 @@ def test_an_error_of_the_call_goes_through() -> None:
 def test_no_runs_are_refused(warmup: int, runs: int) -> None:
     with pytest.raises(UsageError, match=f"{runs} runs after {warmup}.*at least one run"):
         measure_latency(lambda: None, warmup=warmup, runs=runs)
+
+
+def test_calls_take_turns_and_every_second_round_goes_back() -> None:
+    calls: list[str] = []
+    together = measure_together(
+        {name: lambda name=name: calls.append(name) for name in "abc"},  # type: ignore[misc]
+        warmup=1,
+        runs=3,
+        between=lambda: calls.append("|"),
+        clock=clock_of(range(1, 10)),
+    )
+    assert "".join(calls) == "abc" + "abc|" + "cba|" + "abc|"
+    # Durations stand by the round in which they were taken, whatever the order in it.
+    assert {name: list(durations) for name, durations in together.items()} == {
+        "a": [1, 6, 7],
+        "b": [2, 5, 8],
+        "c": [3, 4, 9],
+    }
+
+
+def test_no_durations_are_no_latency() -> None:
+    with pytest.raises(RecordError, match="no runs"):
+        latency_of(np.array([]), warmup=0)
+
+
+def test_the_spread_of_an_old_record_comes_from_its_standard_deviation() -> None:
+    old = Latency(runs=20, warmup=1, min_ms=1, p50_ms=2, p95_ms=3, max_ms=4, mean_ms=2, std_ms=0.2)
+    assert (old.p99_ms, old.iqr_ms) == (None, None)
+    assert old.spread == pytest.approx(0.135)
+
+
+def test_few_slow_runs_do_not_move_the_spread() -> None:
+    calm = np.linspace(9.9, 10.1, 100)
+    slow = calm.copy()
+    slow[:3] = 500
+    assert latency_of(slow, warmup=0).spread == pytest.approx(latency_of(calm, warmup=0).spread, abs=0.002)
 
 
 @pytest.mark.parametrize("p95_ms", [0.5, 200.0, float("nan"), float("inf")])

@@ -52,6 +52,7 @@ def test_a_measurement_goes_through_json() -> None:
         photo_width=3840,
         photo_height=2160,
         peak_rss_mib=200.5,
+        energy_mj=1250.0,
         size_bytes=16_000_000,
         macs=50_000_000_000,
         parameters=5_000_000,
@@ -68,7 +69,14 @@ def test_what_was_not_measured_is_null_and_not_zero() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"load_ms": -1.0}, {"load_ms": float("nan")}, {"peak_rss_mib": float("inf")}, {"macs": -1}, {"threads": 0}],
+    [
+        {"load_ms": -1.0},
+        {"load_ms": float("nan")},
+        {"peak_rss_mib": float("inf")},
+        {"energy_mj": -1.0},
+        {"macs": -1},
+        {"threads": 0},
+    ],
 )
 def test_a_number_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(RecordError, match=next(iter(wrong))):

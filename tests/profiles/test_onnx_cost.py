@@ -143,7 +143,9 @@ def test_attention_as_one_operator_costs_its_two_products() -> None:
 def test_weights_that_are_stored_in_fp16_cost_what_they_cost_in_fp32() -> None:
     cast = "w = Cast <to: int = 1> (wh) b = Cast <to: int = 1> (bh) out = Conv (x, w, b)"
     half = graph(IMAGE, cast, {"wh": ("f2", (8, 4, 3, 3)), "bh": ("f2", (8,))})
-    assert count_graph(half) == count_graph(graph(IMAGE, "out = Conv (x, w, b)", CONV))
+    stored_half, stored_full = count_graph(half), count_graph(graph(IMAGE, "out = Conv (x, w, b)", CONV))
+    assert (stored_half.macs, stored_half.parameters) == (stored_full.macs, stored_full.parameters)
+    assert 2 * stored_half.weight_bytes == stored_full.weight_bytes == 4 * stored_full.parameters
 
 
 def test_a_quantized_convolution_costs_what_it_costs_in_fp32() -> None:
@@ -292,6 +294,10 @@ def without_batch_norm(cost: Cost) -> int:
         ("vit_tiny_patch16_224", 224),
         ("repvit_m0_9", 96),
         ("nf_regnet_b0", 96),
+        ("mobilenetv4_conv_small", 96),
+        ("fastvit_t8", 96),
+        ("resnet18", 96),
+        ("convnextv2_atto", 96),
     ],
 )
 def test_a_graph_costs_what_the_module_costs(name: str, size: int) -> None:

@@ -1,0 +1,49 @@
+"""Which bundle ``edgeiqa profile`` measures when none is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..runtime.bundle import Bundle
+from ..runtime.scorer import default_bundle
+from .runs import RUN_NAME, read_run
+from .show import say
+
+__all__ = ["choose_bundle", "newest_bundle"]
+
+_KINDS = ("quickstart", "distill")
+
+
+def newest_bundle(runs: Path) -> Path | None:
+    """The bundle in the folder of the run, of a kind that makes students, that was finished last.
+
+    Runs that hold no bundle are passed over (`edgeiqa distill` makes a checkpoint, `edgeiqa export -o` puts a bundle
+    where it is told). Of several bundles in one run the one that was written last is taken.
+
+    Raises:
+        UsageError: a run's record is broken.
+    """
+    found: list[tuple[str, Path]] = []
+    for record in sorted(runs.glob(f"*/{RUN_NAME}")):
+        run = read_run(record.parent)
+        bundles = sorted(record.parent.glob("*.eiqa"), key=lambda path: path.stat().st_mtime_ns)
+        if run.kind in _KINDS and run.finished is not None and bundles:
+            found.append((run.finished, bundles[-1]))
+    return max(found)[1] if found else None
+
+
+def choose_bundle(named: Path | None, runs: Path) -> Bundle:
+    """The bundle that is named; else the newest student's in ``runs``, else the default one. Says which, if not named.
+
+    Raises:
+        BundleError: it must not be used.
+        UsageError: a run's record is broken.
+    """
+    if named is not None:
+        return Bundle.open(named)
+    newest = newest_bundle(runs)
+    if newest is not None:
+        say(f"no BUNDLE named: {newest}, the newest student in {runs}")
+        return Bundle.open(newest)
+    say(f"no BUNDLE named, and no finished run in {runs} holds one: the default bundle")
+    return default_bundle()
