@@ -10,13 +10,15 @@ the bundle, paired.
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from edgeiqa.compress.data.dataset import Dataset, read_csv, select
-from edgeiqa.compress.finetune import load_views
+from edgeiqa.compress.data.items import Item, hash_files
+from edgeiqa.compress.data.view_store import open_views
 from edgeiqa.compress.models.network import build
 from edgeiqa.compress.models.systems import one_backbone
 from edgeiqa.compress.models.weights import LiteWeights
@@ -36,11 +38,13 @@ def features(backbone: str, dataset: Dataset, batch: int = 16) -> NDArray[np.flo
     network = build(system, weights=LiteWeights())
     model: Any = network.trunks[0].model
     normalise: Any = network.normalise[0]
-    (views,) = load_views([photo.path for photo in dataset.photos], system.preprocess)
+    paths = [photo.path for photo in dataset.photos]
+    items = [Item(path=path, sha256=sha256) for path, sha256 in zip(paths, hash_files(paths), strict=True)]
     rows = []
-    with torch.inference_mode():
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        (views,) = open_views(Path(folder), items, system.preprocess)
         for start in range(0, len(views), batch):
-            pixels = normalise(torch.from_numpy(views[start : start + batch]))
+            pixels = normalise(torch.from_numpy(np.array(views[start : start + batch])))
             last, stages = model.forward_intermediates(pixels, indices=(1, 2, 3, 4))
             pooled = [model.forward_head(last, pre_logits=True)]
             pooled += [part for stage in stages for part in (stage.mean((2, 3)), stage.std((2, 3)))]

@@ -107,7 +107,8 @@ def _recoloured(batch: Tensor, how: Augmentation, colours: NDArray[np.float64], 
         if how.saturation:
             pixels = functional.adjust_saturation(pixels, float(saturation))
         if sigma > 0:
-            side = 2 * math.ceil(3 * sigma) + 1
+            # The borders are mirrored, which a kernel wider than the view would outrun.
+            side = 2 * min(math.ceil(3 * sigma), *(length - 1 for length in pixels.shape[-2:])) + 1
             pixels = functional.gaussian_blur(pixels, [side, side], [float(sigma), float(sigma)])
         changed.append(pixels.movedim(-3, -1))
     return torch.stack(changed)

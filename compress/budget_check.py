@@ -10,7 +10,7 @@ import msgspec
 
 from ..profiles.amounts import Amount, AmountKind, format_amount
 from ..profiles.budget import Budget
-from ..profiles.cost import Cost
+from ..profiles.cost import Convention, Cost
 from ..profiles.measurement import Measurement, host_facts
 from ..runtime.errors import BudgetError, ModelError, UsageError
 from ..runtime.preprocess import Resize
@@ -50,14 +50,14 @@ def ways_out(
     Raises:
         ModelError: the system cannot be built.
     """
-    return _ways_out(system, count_system(system), budget, image, members)
+    return _ways_out(system, count_system(system, budget.convention), budget, image, members)
 
 
 def _ways_out(system: System, cost: Cost, budget: Budget, image: tuple[int, int], members: int) -> tuple[str, str, str]:
     allowed = _allowed(budget, members)
     return (
         _smaller_input(system, cost, allowed, image, members),
-        _smaller_student(system, allowed, members),
+        _smaller_student(system, allowed, members, budget.convention),
         _fewer_members(cost, budget, members),
     )
 
@@ -67,7 +67,8 @@ def check_budget(system: System, budget: Budget, image: tuple[int, int] = (3840,
 
     Args:
         system: one member.
-        budget: its other limits need a measurement of the trained model and are left to that.
+        budget: its other limits need a measurement of the trained model and are left to that. Multiply-adds are counted
+            in its convention.
         image: width and height of the photographs.
         members: how many such systems score a photograph.
 
@@ -78,7 +79,7 @@ def check_budget(system: System, budget: Budget, image: tuple[int, int] = (3840,
         BudgetError: the members together exceed a limit; the mend is what `ways_out` says.
         ModelError: the system cannot be built.
     """
-    cost = count_system(system)
+    cost = count_system(system, budget.convention)
     measurement = Measurement(
         subject=system.name,
         host=host_facts(),
@@ -146,6 +147,8 @@ def _smaller_input(system: System, cost: Cost, allowed: _Allowed, image: tuple[i
         assert resized is not None
         return resized
 
+    if cost.convention != "strict":
+        return f"a smaller input: sizes are solved in strict, and this budget is in {cost.convention}"
     if allowed.macs < 1:
         return "a smaller input does not help: the limit leaves no multiply-add to a member"
     try:
@@ -158,14 +161,14 @@ def _smaller_input(system: System, cost: Cost, allowed: _Allowed, image: tuple[i
     return f"a smaller input, --size {solved.width}x{solved.height} ({_written('macs', solved.macs)}{each})"
 
 
-def _smaller_student(system: System, allowed: _Allowed, members: int) -> str:
+def _smaller_student(system: System, allowed: _Allowed, members: int, convention: Convention) -> str:
     size = " and ".join(f"{shape[-2]}x{shape[-3]}" for shape in dict.fromkeys(system.preprocess.shapes.values()))
     for backbone in STUDENTS:
         student = _with_backbone(system, backbone)
-        if not _may_fit(student, allowed):
+        if convention == "strict" and not _may_fit(student, allowed):
             continue
         try:
-            cost = count_system(student)
+            cost = count_system(student, convention)
         except ModelError:
             # Of a width or a stride that the rest of the system does not go with.
             continue

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ..runtime.errors import ModelError
+from ..runtime.errors import DataError, ModelError
 from ..runtime.score_map import ScoreMap
 from .models.network import QualityNet, build
 from .models.records import System
@@ -40,19 +40,33 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def save_checkpoint(folder: Path, record: Checkpoint, network: QualityNet) -> None:
-    """Write a checkpoint; each file is complete or absent, and the record, written last, says the weights are whole."""
+    """Write a checkpoint; each file is complete or absent, and the record, written last, says the weights are whole.
+
+    Raises:
+        DataError: the folder cannot be written, or its disk has no room.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
-    # An older record must not stand beside newer weights.
-    (folder / RECORD_NAME).unlink(missing_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    partial = folder / f"{WEIGHTS_NAME}.partial"
-    save_file(state, partial)
-    partial.replace(folder / WEIGHTS_NAME)
-    partial = folder / f"{RECORD_NAME}.partial"
-    partial.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2))
-    partial.replace(folder / RECORD_NAME)
+    weights, text = folder / f"{WEIGHTS_NAME}.partial", folder / f"{RECORD_NAME}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # An older record must not stand beside newer weights.
+        (folder / RECORD_NAME).unlink(missing_ok=True)
+        save_file(state, weights)
+        weights.replace(folder / WEIGHTS_NAME)
+        text.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2))
+        text.replace(folder / RECORD_NAME)
+    # safetensors answers a full disk with an error of its own.
+    except (OSError, SafetensorError) as error:
+        for partial in (weights, text):
+            partial.unlink(missing_ok=True)
+        raise DataError(
+            f"{folder} cannot be written ({error})",
+            expected="room for a checkpoint",
+            mend="free some room and give the same command again",
+        ) from error
 
 
 def read_record(folder: Path) -> Checkpoint:

@@ -6,9 +6,9 @@ The teacher speaks once, into its cache; every later student and epoch reads wha
 from __future__ import annotations
 
 import csv
-import shutil
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -25,18 +25,23 @@ from ..profiles.fit_score_map import fit_sigmoid
 from ..profiles.metrics import Accuracy, evaluate
 from ..runtime.errors import DataError, UsageError
 from ..runtime.score_map import Affine, ScoreMap
-from ..runtime.splitmix import permutation
 from .checkpoint import RECORD_NAME, Checkpoint, load_checkpoint, save_checkpoint
-from .data.items import Item, Photograph
-from .data.transfer import transfer_items
-from .data.view_store import open_views
-from .distill_records import DistillRecipe, DistillReport, Transfer
+from .data.items import Item
+from .data.view_store import open_views, remove_views
+from .distill_plan import (
+    TransferPhotographs,
+    hold_out,
+    judged_items,
+    learned_items,
+    require_distillable,
+    student_system,
+)
+from .distill_records import DistillRecipe, DistillReport
 from .distillation import DistillObjective, TransferExamples, TransferSet
 from .fit import STATE_NAME, HeldOut, fit, predict
-from .models.backbones import feature_stages
 from .models.network import QualityNet, build, output_names
 from .models.records import System
-from .models.systems import one_backbone
+from .models.weights import FileWeights
 from .teach import REPORT, SELECTION
 from .teacher_cache import TeacherCache
 from .teacher_fill import estimate, fill
@@ -44,65 +49,17 @@ from .teacher_members import ScoreTable, Teacher
 from .teacher_targets import Targets, table_targets, targets
 from .watch import SILENT, Watch
 
-__all__ = ["TransferPhotographs", "distill", "feature_widths", "hold_out", "student_system"]
+__all__ = [
+    "TransferPhotographs",
+    "distill",
+    "feature_widths",
+    "hold_out",
+    "require_distillable",
+    "student_system",
+]
 
 _VIEWS = "views"
 _LOW, _HIGH = 0.0, 100.0
-_LEAST_JUDGED = 20
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TransferPhotographs:
-    """The photographs of a distillation, no content twice.
-
-    Attributes:
-        training: that are learned from.
-        heldout: that are only judged.
-        mos: opinions in [0, 1] by sha256, for those that have one.
-        images: names by sha256, as tables have them.
-    """
-
-    training: tuple[Photograph, ...]
-    heldout: tuple[Photograph, ...]
-    mos: Mapping[str, float]
-    images: Mapping[str, str]
-
-    @property
-    def judged_by_people(self) -> bool:
-        """Whether all that is held out has opinions."""
-        return bool(self.heldout) and all(photo.sha256 in self.mos for photo in self.heldout)
-
-
-def hold_out(
-    photographs: Sequence[Photograph], *, fraction: float, seed: int
-) -> tuple[list[Photograph], list[Photograph]]:
-    """Divide unlabelled photographs into those that are learned from and at least one that is only judged.
-
-    Raises:
-        DataError: there are fewer than two.
-    """
-    if len(photographs) < 2:
-        raise DataError(
-            f"{len(photographs)} photographs", expected="at least two: one is only judged", mend="give more photographs"
-        )
-    order = permutation(seed, len(photographs))
-    apart = set(order[: max(1, round(fraction * len(photographs)))])
-    return (
-        [photo for place, photo in enumerate(photographs) if place not in apart],
-        [photo for place, photo in enumerate(photographs) if place in apart],
-    )
-
-
-def student_system(recipe: DistillRecipe) -> System:
-    """The student, short of its weights.
-
-    Raises:
-        ModelError: there is no such backbone, or it has no such stages.
-    """
-    stages = feature_stages(recipe.backbone) if recipe.features is None else recipe.features
-    return one_backbone(
-        recipe.backbone, recipe.width, recipe.height, head=recipe.head, stages=stages, decode=recipe.decode
-    )
 
 
 def feature_widths(network: QualityNet) -> dict[str, int]:
@@ -146,55 +103,22 @@ def distill(
         ModelError: a student that cannot be built, or whose features cannot be paired with the teacher's.
         UsageError: the folder holds another run, or losses to a teacher without one.
     """
-    _require_teacher(recipe, photographs, teacher)
-    plan = recipe.transfer
-    items = transfer_items(photographs.training, crops=plan.crops, distortions=plan.distortions, seed=plan.seed)
-    judged = (
-        [Item(path=photo.path, sha256=photo.sha256) for photo in photographs.heldout]
-        if photographs.judged_by_people
-        else transfer_items(
-            photographs.heldout, crops=1, distortions=_distortions_judged(plan, photographs), seed=plan.seed
-        )
-    )
+    require_distillable(recipe, photographs, teacher)
+    items, judged = learned_items(recipe, photographs), judged_items(recipe, photographs, teacher)
     folder.mkdir(parents=True, exist_ok=True)
     opened = TeacherCache(cache) if isinstance(teacher, Teacher) else None
     try:
         said, said_of_judged = _ask(teacher, opened, items, judged, photographs, fabric, watch)
-        mos = np.array([photographs.mos.get(item.sha256, np.nan) for item in items])
+        # People saw the photographs, not their distorted versions.
+        mos = np.array(
+            [np.nan if item.distortion is not None else photographs.mos.get(item.sha256, np.nan) for item in items]
+        )
         running = teacher if isinstance(teacher, Teacher) else None
         transfer = TransferSet(items=items, mos=mos, said=said, teacher=running, cache=opened)
         return _train(recipe, photographs, transfer, judged, said_of_judged, teacher, folder, fabric, most_steps, watch)
     finally:
         if opened is not None:
             opened.close()
-
-
-def _distortions_judged(plan: Transfer, photographs: TransferPhotographs) -> int:
-    """Of few photographs more distorted versions, so that there is an order to agree on."""
-    return max(plan.distortions, -(-_LEAST_JUDGED // max(1, len(photographs.heldout))) - 1)
-
-
-def _require_teacher(
-    recipe: DistillRecipe, photographs: TransferPhotographs, teacher: Teacher | ScoreTable | None
-) -> None:
-    if teacher is None and recipe.losses.teacher:
-        raise UsageError(
-            "losses to a teacher, and none",
-            expected="a teacher, or a loss to opinions alone",
-            mend="name a teacher with --teacher, or: --score-weight 0 --feature-weight 0 --mos-weight 1",
-        )
-    if isinstance(teacher, ScoreTable) and recipe.losses.features:
-        raise UsageError(
-            f"losses to the features of {teacher.path}, a table of scores",
-            expected="a teacher with features",
-            mend="--feature-weight 0, or a teacher that runs",
-        )
-    if not recipe.losses.teacher and not any(photo.sha256 in photographs.mos for photo in photographs.training):
-        raise UsageError(
-            "a loss to opinions alone, and photographs without opinions",
-            expected="photographs with opinions",
-            mend="--data mos.csv",
-        )
 
 
 def _ask(
@@ -214,6 +138,11 @@ def _ask(
         return _part(said, slice(len(items))), _part(said, slice(len(items), None))
     assert cache is not None
     if fabric.is_global_zero:
+        if not teacher.folds_known and photographs.mos:
+            watch.say(
+                f"which photographs {teacher.name} was trained on is not known: of those, its scores repeat labels "
+                "that it has seen"
+            )
         told = estimate(cache, teacher, [*items, *judged], only_speakers=True)
         if told.items_to_do:
             macs = "" if told.macs is None else f", {told.macs / 1e12:.3f} TMACs"
@@ -250,6 +179,15 @@ def _train(
     watch: Watch,
 ) -> DistillReport:
     system = student_system(recipe)
+    facts: dict[str, Any] = {
+        "recipe": msgspec.to_builtins(_without_place(recipe)),
+        "teacher": "none" if teacher is None else _named(teacher),
+        "training_photographs": len(photographs.training),
+        "most_steps": most_steps,
+    }
+    finished = _finished(folder, facts) if (folder / RECORD_NAME).is_file() else None
+    network = _build(recipe, system, transfer) if finished is None else finished[1]
+    # After the weights, which may not be there: cutting takes longer.
     views = open_views(folder / _VIEWS, [*transfer.items, *judged], system.preprocess, on_item=watch.cut)
     rows = np.arange(len(transfer.items), len(transfer.items) + len(judged))
     by_people = photographs.judged_by_people
@@ -259,13 +197,16 @@ def _train(
         else said_of_judged.mean
     )
     examples = TransferExamples(views, transfer, seed=recipe.seed, features=recipe.losses.features)
-    if (folder / RECORD_NAME).is_file():
-        record, network = load_checkpoint(folder)
+    if finished is not None:
+        record = finished[0]
+        # As it is after a training, so that its scores are the same to the bit.
+        network.to(memory_format=torch.channels_last)
+        network.to(fabric.device)
         history = [dict(line) for line in record.provenance["history"]]
         watch.say(f"{recipe.name}: finished already")
+        raw = predict(network, views, rows)
     else:
-        network = _build(recipe, system, transfer)
-        history = fit(
+        log = fit(
             network,
             DistillObjective(recipe.losses, feature_widths(network), transfer, seed=recipe.seed),
             recipe.stages,
@@ -280,15 +221,15 @@ def _train(
             on_step=lambda step: watch.step(recipe.name, step),
             on_epoch=lambda line: watch.epoch(recipe.name, line),
         )
+        # A correlation that is none (one score for all) has no number in JSON.
+        history = [{name: value for name, value in line.items() if math.isfinite(value)} for line in log]
         raw = predict(network, views, rows)
         record = Checkpoint(
             name=recipe.name,
             system=system,
             score_map=_student_map(raw, truth, "opinions" if by_people else "the teacher's scores", watch),
             provenance={
-                "recipe": msgspec.to_builtins(recipe),
-                "teacher": "none" if teacher is None else _named(teacher),
-                "training_photographs": len(photographs.training),
+                **facts,
                 "created": datetime.now(UTC).date().isoformat(),
                 "versions": {name: version(name) for name in ("edgeiqa", "torch", "timm", "lightning", "pillow")},
                 "history": history,
@@ -297,7 +238,7 @@ def _train(
         if fabric.is_global_zero:
             save_checkpoint(folder, record, network)
         fabric.barrier()
-    student = record.score_map.apply(predict(network, views, rows))
+    student = record.score_map.apply(raw)
     said = None if said_of_judged is None else _LOW + (_HIGH - _LOW) * said_of_judged.mean
     people = _LOW + (_HIGH - _LOW) * truth if by_people else None
     agreement = _accuracy(student, said)
@@ -305,14 +246,12 @@ def _train(
     inputs = tuple(torch.zeros((1, *shapes[view.name]), dtype=torch.uint8) for view in system.preprocess.views)
     report = DistillReport(
         student=recipe.name,
-        teacher="none" if teacher is None else _named(teacher),
+        teacher=facts["teacher"],
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         macs=count_module(network.cpu(), inputs).macs,
         photographs=len(photographs.training),
         items=len(transfer.items),
-        steps=sum(stage.epochs * (examples.count // stage.batch) for stage in recipe.stages)
-        if most_steps is None
-        else most_steps,
+        steps=_steps(recipe, history, examples.count, most_steps),
         heldout=len(photographs.heldout),
         heldout_is="selection part" if by_people else "unlabelled photographs",
         accuracy=_accuracy(student, people),
@@ -320,6 +259,8 @@ def _train(
         agreement=None if agreement is None else agreement.srcc,
         history=tuple(history),
     )
+    # Every process has opened the views that the first one now removes.
+    fabric.barrier()
     if fabric.is_global_zero:
         _write_table(folder / SELECTION, judged, photographs, people, said, student)
         partial = folder / f"{REPORT}.partial"
@@ -327,13 +268,39 @@ def _train(
         partial.replace(folder / REPORT)
         for name in (STATE_NAME, "best.pt"):
             (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / _VIEWS, ignore_errors=True)
+        remove_views(folder / _VIEWS)
     return report
 
 
+def _finished(folder: Path, facts: dict[str, Any]) -> tuple[Checkpoint, QualityNet]:
+    record, network = load_checkpoint(folder)
+    # Through JSON, as the record was.
+    wanted = msgspec.json.decode(msgspec.json.encode(facts))
+    differing = [name for name in wanted if record.provenance.get(name) != wanted[name]]
+    if differing:
+        raise UsageError(
+            f"{folder}, a finished student of another run (its {', '.join(differing)} differ)",
+            expected="a student of this recipe, teacher and photographs",
+            mend="name another folder with -o",
+        )
+    return record, network
+
+
+def _without_place(recipe: DistillRecipe) -> DistillRecipe:
+    """Of a file of weights its name and not where it lies: that is this machine's."""
+    if not isinstance(recipe.weights, FileWeights):
+        return recipe
+    return msgspec.structs.replace(recipe, weights=FileWeights(path=Path(recipe.weights.path).name))
+
+
+def _steps(recipe: DistillRecipe, history: Sequence[Mapping[str, float]], count: int, most_steps: int | None) -> int:
+    """Taken in the epochs of the log; the last one may have been cut short."""
+    steps = sum(count // recipe.stages[int(line["stage"]) - 1].batch for line in history)
+    return steps if most_steps is None else min(steps, most_steps)
+
+
 def _build(recipe: DistillRecipe, system: System, transfer: TransferSet) -> QualityNet:
-    torch.manual_seed(recipe.seed)
-    network = build(system, weights=recipe.weights)
+    network = build(system, weights=recipe.weights, seed=recipe.seed)
     known = transfer.mos[np.isfinite(transfer.mos)]
     mean = known if transfer.said is None else transfer.said.mean
     network.set_output_bias(float(mean.mean()))
@@ -350,8 +317,8 @@ def _student_map(raw: NDArray[np.float64], truth: NDArray[np.float64], whose: st
         return fit_sigmoid(raw, _LOW + (_HIGH - _LOW) * truth, _LOW, _HIGH, fitted_on=fitted_on)
     except DataError as error:
         watch.say(
-            f"its raw scores of {fitted_on} do not rise with them ({error.got}): its map is the straight line from "
-            "[0, 1], which it was trained towards"
+            f"its raw scores do not rise with {fitted_on} ({error.got}): its map is the straight line from [0, 1], "
+            "which it was trained towards"
         )
         step = Affine(scale=_HIGH - _LOW, offset=_LOW)
         return ScoreMap(steps=(step,), low=_LOW, high=_HIGH, fitted_on="nothing")

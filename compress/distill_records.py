@@ -68,15 +68,19 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes:
         crops: the whole of it, the whole mirrored, then parts.
         distortions: distorted versions.
+        ladder: severities at which every crop is shown under every kind of distortion as well.
         seed: of the draws.
     """
 
     crops: int = 4
     distortions: int = 0
+    ladder: tuple[float, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
         require_field(self.crops >= 1 and self.distortions >= 0, f"{self}", "at least one crop, 0 or more distortions")
+        right = all(0 < severity <= 1 for severity in self.ladder) and len(set(self.ladder)) == len(self.ladder)
+        require_field(right, f"a ladder of {self.ladder}", "different severities in (0, 1]")
 
 
 class DistillRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,15 +7,13 @@ CPU with the same number of threads.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 import numpy as np
 import torch
@@ -28,6 +26,7 @@ from ..runtime.errors import DataError, UsageError
 from .augment import augment
 from .models.network import QualityNet
 from .optimisation import make_optimizer, set_rates, trainable
+from .run_state import read_state, save_state, write_metrics
 from .stages import Keep, Stage, rate_factor
 
 __all__ = ["STATE_NAME", "Examples", "HeldOut", "Step", "fit", "predict"]
@@ -140,24 +139,30 @@ def fit(
         heldout: what each epoch is judged on; None for nothing, and then ``keep`` is ``last``.
         seed: of order, augmentation and dropout.
         folder: of the run: ``resume.pt`` is there while it goes on and read when the call is repeated;
-            ``metrics.csv`` has a line an epoch, ``tensorboard/`` the same for TensorBoard.
+            ``metrics.csv`` has a line an epoch.
         run: says what this run is; a state that another run left is refused.
         fabric: launched; its device, precision and processes are used.
         keep: which weights the network has at the end.
         save_every_s: seconds between two states inside an epoch.
         most_steps: end after so many steps in all; for a trial.
         on_step: called after each step, on the first process.
-        on_epoch: called with each epoch's line of the log, on the first process.
+        on_epoch: called with each epoch's line of the log, on the first process; twice for an epoch at whose end the
+            run was killed.
 
     Returns:
-        A line an epoch: stage, epoch, loss and its terms, learning rate, seconds, and the held-out SRCC, PLCC and RMSE
-        (of raw scores x 100).
+        A line an epoch: stage, epoch, loss and its terms, the trunk's last learning rate, seconds, and the held-out
+        SRCC, PLCC and RMSE (of raw scores x 100).
 
     Raises:
-        DataError: fewer photographs than one batch, a loss that is not finite (the last good state is kept), a disk
-            without room.
-        UsageError: the folder holds the state of another run, or a broken one.
+        DataError: fewer photographs than one batch, a loss or weights that are not finite (the last good state is
+            kept), a disk without room.
+        UsageError: the folder holds the state of another run, or a broken one; a batch that the processes cannot
+            share evenly.
     """
+    told = f"{run} {examples.fingerprint} {most_steps} {keep}"
+    if heldout is not None and (keep != "last" or any(stage.patience is not None for stage in stages)):
+        # What is held out decides then, too.
+        told += f" {_digest(heldout)}"
     return _Training(
         network=network,
         objective=objective,
@@ -166,7 +171,7 @@ def fit(
         heldout=heldout,
         seed=seed,
         folder=folder,
-        run=hashlib.sha256(f"{run} {examples.fingerprint} {most_steps} {keep}".encode()).hexdigest(),
+        run=hashlib.sha256(told.encode()).hexdigest(),
         fabric=fabric,
         keep=keep if heldout is not None else "last",
         save_every_s=save_every_s,
@@ -200,11 +205,17 @@ class _Training:
                     expected=f"at least one batch of {stage.batch}",
                     mend="give more photographs, or a smaller batch",
                 )
+            if stage.batch % self.fabric.world_size:
+                raise UsageError(
+                    f"batches of {stage.batch} for {self.fabric.world_size} processes",
+                    expected="as many photographs for each of them",
+                    mend="a batch that is a multiple of the number of processes",
+                )
         self.planned = sum(stage.epochs * self.steps_an_epoch(stage) for stage in self.stages)
         limit: int | None = given["most_steps"]
         self.total = self.planned if limit is None else min(self.planned, limit)
         self.stage_index, self.epoch, self.step, self.done = 0, 0, 0, 0
-        self.epochs_before = 0
+        self.rows = np.arange(0)
         self.sums: dict[str, float] = {}
         self.seconds = 0.0
         self.history: list[dict[str, float]] = []
@@ -222,14 +233,16 @@ class _Training:
         if isinstance(self.objective, nn.Module):
             self.objective.to(self.fabric.device)
         state = self._read_state()
+        # Before the first process writes a newer one.
+        self.fabric.barrier()
         while self.stage_index < len(self.stages) and self.done < self.total:
             self._run_stage(state)
             state = None
             if self.done < self.total:
                 self.stage_index, self.epoch, self.step, self.stale = self.stage_index + 1, 0, 0, 0
-        if self.keep != "last" and (self.folder / _BEST_NAME).is_file():
-            best = torch.load(self.folder / _BEST_NAME, map_location=self.fabric.device, weights_only=True)
-            self.network.load_state_dict(best)
+        if self.keep != "last" and self.best is not None:
+            self.fabric.barrier()
+            self.network.load_state_dict(read_state(self.folder / _BEST_NAME, self.fabric, mend=self._mend()))
         self.network.requires_grad_(True).eval()
         return self.history
 
@@ -248,18 +261,19 @@ class _Training:
             order = np.random.default_rng([self.seed, self.stage_index, self.epoch]).permutation(self.examples.count)
             _set_training(self.network, stage)
             while self.step < steps and self.done < self.total:
-                set_rates(optimizer, self._rate(stage))
+                set_rates(optimizer, self._rate(stage, self.step))
                 self._take_step(stage, wrapped, optimizer, order[self.step * stage.batch :][: stage.batch])
-                if time.monotonic() - saved > self.save_every_s:
+                if time.monotonic() - saved >= self.save_every_s:
                     self.seconds, started = self.seconds + time.monotonic() - started, time.monotonic()
                     self._write_state(raw_optimizer)
                     saved = time.monotonic()
             self.seconds += time.monotonic() - started
             ended = self._end_epoch(stage)
-            self._write_state(raw_optimizer)
-            saved = time.monotonic()
+            # Told before it is kept: what is told twice can be put right, what is never told cannot.
             if self.on_epoch is not None and self.fabric.is_global_zero:
                 self.on_epoch(self.history[-1])
+            self._write_state(raw_optimizer)
+            saved = time.monotonic()
             if ended:
                 break
 
@@ -288,58 +302,80 @@ class _Training:
         terms = self.objective(outputs, on_device, stage, shared)
         loss = torch.stack(list(terms.values())).sum()
         if not bool(torch.isfinite(loss)):
-            self._stop_for_loss(terms, rows)
+            shown = ", ".join(f"{name} {float(term.detach()):.4g}" for name, term in terms.items())
+            self._stop(f"a loss that is not finite ({shown})", rows)
         optimizer.zero_grad()
         fabric.backward(loss)
         if stage.gradient_clip is not None:
-            fabric.clip_gradients(wrapped, optimizer, max_norm=stage.gradient_clip)
+            # Under 16-bit arithmetic the scaler passes over steps of infinite gradients.
+            fabric.clip_gradients(wrapped, optimizer, max_norm=stage.gradient_clip, error_if_nonfinite=False)
         optimizer.step()
         for name, term in {"loss": loss, **terms}.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(term.detach())
+        self.rows = rows
         self.step, self.done = self.step + 1, self.done + 1
         if self.on_step is not None and fabric.is_global_zero:
             self.on_step(Step(self.done, self.total, self.epoch, self.sums["loss"] / self.step))
 
-    def _rate(self, stage: Stage) -> float:
+    def _rate(self, stage: Stage, step: int) -> float:
         steps = self.steps_an_epoch(stage)
-        at = self.epoch * steps + self.step
+        at = self.epoch * steps + step
         return rate_factor(stage.schedule, at, steps=stage.epochs * steps, steps_an_epoch=steps)
 
-    def _stop_for_loss(self, terms: dict[str, Tensor], rows: NDArray[np.int64]) -> None:
-        shown = ", ".join(f"{name} {float(term.detach()):.4g}" for name, term in terms.items())
+    def _require_finite(self) -> None:
+        """A finite loss does not make a finite gradient: weights that are broken must not take a good state's place."""
+        objective = self.objective.state_dict() if isinstance(self.objective, nn.Module) else {}
+        tensors = [*self.network.state_dict().values(), *objective.values()]
+        if self.step and not bool(torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all()):
+            self.step -= 1
+            self._stop("weights that are not finite", self.rows)
+
+    def _stop(self, got: str, rows: NDArray[np.int64]) -> NoReturn:
         names = ", ".join(self.examples.name(int(row)) for row in rows)
         kept = self.folder / STATE_NAME
         left = f"the last good state is kept in {kept}" if kept.is_file() else "nothing had been kept yet"
         raise DataError(
-            f"a loss that is not finite ({shown}) in stage {self.stage_index + 1}, epoch {self.epoch + 1}, "
-            f"step {self.step + 1}, on the batch: {names}",
-            expected="a finite loss",
+            f"{got} in stage {self.stage_index + 1}, epoch {self.epoch + 1}, step {self.step + 1}, on the batch: "
+            f"{names}",
+            expected="finite numbers",
             mend=f"lower the learning rates, or set a gradient clip, in a new run; {left}",
         )
 
     def _end_epoch(self, stage: Stage) -> bool:
         """Judge, note, and say whether the stage ends here."""
+        self._require_finite()
+        self._share_buffers()
         line: dict[str, float] = {"stage": self.stage_index + 1, "epoch": len(self.history) + 1}
         line |= {name: total / self.step for name, total in self.sums.items()}
-        line["learning_rate"] = stage.learning_rate * self._rate(stage)
+        line["learning_rate"] = stage.learning_rate * self._rate(stage, self.step - 1)
         started = time.monotonic()
         if self.heldout is not None:
             line |= _figures(predict(self.network, self.heldout.views, self.heldout.rows), self.heldout.scores)
         line["seconds"] = self.seconds + time.monotonic() - started
+        # Every process must take the same decisions.
+        line = self.fabric.broadcast(line)
         self.history.append(line)
         self.sums, self.seconds, self.step, self.epoch = {}, 0.0, 0, self.epoch + 1
         if self.heldout is None:
             return False
         figure = line["heldout_srcc"] if self.keep == "greatest_srcc" else -line["heldout_rmse"]
+        figure = -math.inf if math.isnan(figure) else figure
         if self.best is None or figure > self.best:
             self.best, self.stale = figure, 0
             if self.keep != "last":
-                _save(self.fabric, self.network.state_dict(), self.folder / _BEST_NAME)
+                save_state(self.fabric, self.network.state_dict(), self.folder / _BEST_NAME)
         else:
             self.stale += 1
         return stage.patience is not None and self.stale >= stage.patience
 
+    def _share_buffers(self) -> None:
+        """Each process's batch norms have seen its own part of the batches: the first one's statistics are kept."""
+        if self.fabric.world_size > 1:
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
     def _write_state(self, optimizer: torch.optim.Optimizer) -> None:
+        self._require_finite()
         objective = self.objective.state_dict() if isinstance(self.objective, nn.Module) else {}
         state = {
             "run": self.run,
@@ -353,28 +389,24 @@ class _Training:
             "optimizer": optimizer.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
         }
-        _save(self.fabric, state, self.folder / STATE_NAME)
-        if self.fabric.is_global_zero:
+        # Before the state, after the last of which a run that goes on writes nothing more.
+        if self.fabric.is_global_zero and self.history:
             write_metrics(self.folder / "metrics.csv", self.history)
+        save_state(self.fabric, state, self.folder / STATE_NAME)
+
+    def _mend(self) -> str:
+        return f"name another folder, or delete {self.folder / STATE_NAME} to start again"
 
     def _read_state(self) -> dict[str, Any] | None:
         path = self.folder / STATE_NAME
         if not path.is_file():
             return None
-        mend = f"name another folder, or delete {path} to start again"
-        # torch.load raises what pickle, zip and struct raise.
-        try:
-            state: dict[str, Any] = torch.load(path, map_location=self.fabric.device, weights_only=True)
-            found = state["run"]
-        except Exception as error:
-            raise UsageError(
-                f"{path}, which cannot be read ({type(error).__name__}: {error})", expected="a run's state", mend=mend
-            ) from error
-        if found != self.run:
+        state = read_state(path, self.fabric, mend=self._mend())
+        if state.get("run") != self.run:
             raise UsageError(
                 f"{path}, the state of another run",
                 expected="one of the same system, weights, recipe and photographs",
-                mend=mend,
+                mend=self._mend(),
             )
         self.network.load_state_dict(state["network"])
         if isinstance(self.objective, nn.Module):
@@ -420,31 +452,5 @@ def _figures(raw: NDArray[np.float64], scores: NDArray[np.float64]) -> dict[str,
     }
 
 
-def _save(fabric: Fabric, value: Any, path: Path) -> None:
-    """Write on the first process, whole or not at all."""
-    if fabric.is_global_zero:
-        partial = path.with_name(f"{path.name}.partial")
-        try:
-            torch.save(value, partial)
-        # torch's writer answers a full disk with a RuntimeError.
-        except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
-            free = shutil.disk_usage(path.parent).free
-            raise DataError(
-                f"{path} cannot be written ({error}); {free / 1e6:.0f} MB are free there",
-                expected="room for the state of the training",
-                mend="free some room and give the same command again; it goes on from the last state that was written",
-            ) from error
-        partial.replace(path)
-    fabric.barrier()
-
-
-def write_metrics(path: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """Write the log anew: what the state says, whatever was written before a kill."""
-    names = list(dict.fromkeys(name for line in history for name in line))
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(history)
-    partial.replace(path)
+def _digest(heldout: HeldOut) -> str:
+    return hashlib.sha256(heldout.rows.tobytes() + heldout.scores.tobytes()).hexdigest()

@@ -14,7 +14,8 @@ from importlib.metadata import version
 import torch
 
 from ..profiles.amounts import Amount, format_amount
-from ..profiles.cost import Cost, count_module
+from ..profiles.cost import Convention, Cost, count_module
+from ..profiles.ptflops_cost import Backend, count_ptflops
 from ..runtime.errors import BudgetError, ModelError, UsageError
 from ..runtime.preprocess import MAX_VIEW_PIXELS, MAX_VIEW_SIDE
 from .models.backbones import create_backbone, has_fixed_size, pretrained_cfg
@@ -23,7 +24,7 @@ from .models.records import System
 from .models.systems import one_backbone
 from .models.weights import NoWeights
 
-__all__ = ["BuildSystem", "InputSize", "count_system", "network_stride", "solve_input_size"]
+__all__ = ["BuildSystem", "InputSize", "candidate_sizes", "count_system", "network_stride", "solve_input_size"]
 
 BuildSystem = Callable[[int, int], System]
 """From a width and a height in pixels to a system."""
@@ -70,13 +71,26 @@ def network_stride(backbone: str) -> int:
     return max(int(stage["reduction"]) for stage in stages)
 
 
-def count_system(system: System) -> Cost:
-    """Strict cost of a system, from a network with random weights.
+def count_system(system: System, convention: Convention = "strict") -> Cost:
+    """Cost of a system, all its views and their test-time crops, from a network with random weights.
+
+    Args:
+        system: one member; `profiles.cost.total_cost` adds several up.
+        convention: of the count; strict ones tell operators and layers.
 
     Raises:
         ModelError: the network cannot be built at its sizes, or does not run.
+        MissingExtraError: ptflops is not installed and counts.
     """
-    return _Counter(lambda _width, _height: system).count(0, 0)
+    if convention == "strict":
+        return _Counter(lambda _width, _height: system).count(0, 0)
+    network = build(system, weights=NoWeights())
+    backend: Backend = "aten" if convention == "ptflops-aten" else "pytorch"
+    return count_ptflops(network, _views(system), backend, names=tuple(system.preprocess.shapes))
+
+
+def _views(system: System) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.zeros((1, *shape), dtype=torch.uint8) for shape in system.preprocess.shapes.values())
 
 
 class _Counter:
@@ -93,9 +107,7 @@ class _Counter:
             network = build(system, weights=NoWeights())
         if not any(has_fixed_size(branch.backbone) for branch in system.branches):
             self._network = network
-        shapes = system.preprocess.shapes
-        views = tuple(torch.zeros((1, *shape), dtype=torch.uint8) for shape in shapes.values())
-        return count_module(network, views, names=tuple(shapes))
+        return count_module(network, _views(system), names=tuple(system.preprocess.shapes))
 
 
 def _without_sizes(system: System) -> tuple[object, ...]:
@@ -141,7 +153,7 @@ def solve_input_size(
         recipe = build_system
     if stride is None:
         stride = math.lcm(*(network_stride(branch.backbone) for branch in recipe(224, 224).branches))
-    sizes = _candidates(image, aspect_tolerance, stride, largest)
+    sizes = candidate_sizes(image, aspect_tolerance, stride, largest)
     if macs_limit < 1:
         raise UsageError(f"a limit of {macs_limit} MACs", expected="at least 1", mend="give a limit such as 50GMACs")
     solved = _Search(recipe, sizes, macs_limit).run()
@@ -156,10 +168,16 @@ def solve_input_size(
     return solved
 
 
-def _candidates(
+def candidate_sizes(
     image: tuple[int, int], aspect_tolerance: float, stride: int, largest: tuple[int, int] | None
 ) -> list[tuple[int, int]]:
-    """Sizes ``(width, height)`` from the most pixels to the fewest, of equal ones the nearest aspect first."""
+    """Sizes ``(width, height)`` in multiples of a stride, within a tolerance of the image's aspect.
+
+    From the most pixels to the fewest, of equal ones the nearest aspect first.
+
+    Raises:
+        UsageError: numbers out of range, or no such size.
+    """
     across, down = image
     bounds = [min(limits) for limits in zip(image, largest or image, (MAX_VIEW_SIDE,) * 2, strict=True)]
     if min(across, down, stride, *bounds) < 1 or not 0 <= aspect_tolerance < 1:

@@ -119,8 +119,10 @@ def rate_factor(schedule: Schedule, step: int, *, steps: int, steps_an_epoch: in
             if step < before:
                 return (step + 1) / (before + 1)
             at, length = step - before, period * steps_an_epoch
-            while at >= length:
+            while factor > 1 and at >= length:
                 at, length = at - length, length * factor
+            # Of equal periods there can be very many.
+            at %= length
             return _half_cosine(at / length, 1.0, minimum)
 
 

@@ -7,8 +7,9 @@ on the selection part.
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import shutil
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,17 +33,17 @@ from .checkpoint import RECORD_NAME, Checkpoint, load_checkpoint, read_record, s
 from .data.dataset import Dataset
 from .data.items import Item, hash_files
 from .data.splits import Split, split_folds
-from .data.view_store import open_views
+from .data.view_store import open_views, remove_views
 from .fit import STATE_NAME, HeldOut, fit, predict
 from .labelled import LabelledExamples, ScoreObjective
 from .models.backbones import feature_stages
 from .models.network import build
 from .models.records import System
 from .models.systems import one_backbone
-from .teach_records import FoldFigures, MemberRecipe, TeachRecipe, TeachReport
+from .teach_records import DataRecipe, FoldFigures, MemberRecipe, TeachRecipe, TeachReport
 from .watch import SILENT, Watch
 
-__all__ = ["MEMBERS", "OUT_OF_FOLD", "REPORT", "SELECTION", "member_system", "teach"]
+__all__ = ["MEMBERS", "OUT_OF_FOLD", "REPORT", "SELECTION", "divide", "member_system", "teach"]
 
 MEMBERS, OUT_OF_FOLD, SELECTION, REPORT = "members", "out_of_fold.csv", "selection.csv", "report.json"
 _VIEWS = "views"
@@ -60,6 +61,12 @@ class _Data:
     def rows(self, *parts: Sequence[int]) -> NDArray[np.int64]:
         return np.array(sorted(row for part in parts for row in part), dtype=np.int64)
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the photographs, their scores, and their division."""
+        rows = [(sha, photo.mos) for sha, photo in zip(self.sha256, self.dataset.photos, strict=True)]
+        return hashlib.sha256(msgspec.json.encode((rows, self.split))).hexdigest()
+
 
 def member_system(member: MemberRecipe) -> System:
     """The network of a member, short of its weights.
@@ -69,7 +76,13 @@ def member_system(member: MemberRecipe) -> System:
     """
     stages = feature_stages(member.backbone) if member.features is None else member.features
     return one_backbone(
-        member.backbone, member.width, member.height, head=member.head, stages=stages, decode=member.decode
+        member.backbone,
+        member.width,
+        member.height,
+        head=member.head,
+        pool=member.pool,
+        stages=stages,
+        decode=member.decode,
     )
 
 
@@ -79,6 +92,7 @@ def teach(
     folder: Path,
     *,
     fabric: Fabric | Callable[[str | None], Fabric],
+    split: Split | None = None,
     watch: Watch = SILENT,
 ) -> TeachReport:
     """Train an ensemble, or go on with one that was cut off; members that are finished are passed over.
@@ -96,6 +110,7 @@ def teach(
         dataset: all photographs; those of other splits are for the caller to leave out (`data.dataset.select`).
         folder: of the run.
         fabric: launched, or a function that gives one for a member's precision (None: the run's own).
+        split: what `divide` gives; made if it is not given.
         watch: told of progress.
 
     Raises:
@@ -104,26 +119,54 @@ def teach(
         ModelError: a backbone, size or weights that cannot be had.
         UsageError: the folder holds another run.
     """
-    split = split_folds(dataset, recipe.data.folds, recipe.data.selection_fraction, recipe.data.seed)
-    least = min(len(part) for part in (*split.folds, split.selection))
-    if least < _LEAST_IN_A_FOLD:
-        raise DataError(
-            f"{len(dataset.photos)} photographs, which leave {least} for the smallest of {recipe.data.folds} folds and "
-            f"a selection part of {recipe.data.selection_fraction:g}",
-            expected=f"at least {_LEAST_IN_A_FOLD} in each, as score maps are fitted on a fold",
-            mend=f"ask for fewer folds (--folds {max(2, recipe.data.folds // 2)}), or give more photographs",
-        )
-    data = _Data(dataset, split, hash_files([photo.path for photo in dataset.photos]))
+    data = _Data(dataset, split or divide(recipe, dataset), hash_files([photo.path for photo in dataset.photos]))
     folder.mkdir(parents=True, exist_ok=True)
     trained = []
     for member in recipe.members:
         made = fabric if isinstance(fabric, Fabric) else fabric(member.precision)
         trained.append(_teach_member(recipe, member, data, folder, made, watch))
     report = _report(recipe, data, trained)
-    _write_tables(recipe, data, trained, folder)
-    _write(folder / REPORT, msgspec.json.format(msgspec.json.encode(report), indent=2))
-    shutil.rmtree(folder / _VIEWS, ignore_errors=True)
+    # Every process has opened the views that the first one now removes.
+    made.barrier()
+    if made.is_global_zero:
+        _write_tables(recipe, data, trained, folder)
+        _write(folder / REPORT, msgspec.json.format(msgspec.json.encode(report), indent=2))
+        remove_views(folder / _VIEWS)
     return report
+
+
+def divide(recipe: TeachRecipe, dataset: Dataset) -> Split:
+    """The folds and the selection part of a recipe.
+
+    Raises:
+        DataError: too few photographs for them, or for a batch.
+    """
+    plan = recipe.data
+    split = split_folds(dataset, plan.folds, plan.selection_fraction, plan.seed)
+    least, reserved = min(len(fold) for fold in split.folds), len(split.selection)
+    if min(least, reserved) < _LEAST_IN_A_FOLD:
+        ways = ["give more photographs"]
+        if reserved < _LEAST_IN_A_FOLD:
+            ways.append("ask for a larger selection part (--selection)")
+        if least < _LEAST_IN_A_FOLD and plan.folds > 2:
+            ways.append(f"ask for fewer folds (--folds {max(2, plan.folds // 2)})")
+        raise DataError(
+            f"{len(dataset.photos)} photographs, which leave {least} for the smallest of {plan.folds} folds and "
+            f"{reserved} for a selection part of {plan.selection_fraction:g}",
+            expected=f"at least {_LEAST_IN_A_FOLD} in each, as score maps are fitted on a fold",
+            mend=", or ".join(ways),
+        )
+    total = sum(len(fold) for fold in split.folds)
+    for member in recipe.members:
+        training = total - len(split.folds[member.heldout_fold])
+        batch = max(stage.batch for stage in member.stages)
+        if training < batch:
+            raise DataError(
+                f"{training} photographs for {member.name} to learn from",
+                expected=f"at least one batch of {batch}",
+                mend="give more photographs, or a smaller batch (--batch)",
+            )
+    return split
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,26 +191,30 @@ def _teach_member(
     training = data.rows(*(fold for place, fold in enumerate(data.split.folds) if place != member.heldout_fold))
     system = member_system(member)
     items = [Item(path=photo.path, sha256=sha) for photo, sha in zip(data.dataset.photos, data.sha256, strict=True)]
-    views = open_views(folder / _VIEWS, items, system.preprocess, on_item=watch.cut)
     mos = data.dataset.unit_mos
-    held = HeldOut(views, heldout, mos[heldout])
     facts: dict[str, Any] = {
         "recipe": msgspec.to_builtins(member),
         "data": msgspec.to_builtins(recipe.data),
         "heldout_fold": member.heldout_fold,
         "training_photographs": len(training),
+        "data_fingerprint": data.fingerprint,
     }
     if (home / RECORD_NAME).is_file():
         record, network = _finished(home, facts)
+        # As it is after a training, so that its scores are the same to the bit.
+        network.to(memory_format=torch.channels_last)
+        network.to(fabric.device)
+        views = open_views(folder / _VIEWS, items, system.preprocess, on_item=watch.cut)
         watch.say(f"{member.name}: finished already")
     else:
         watch.say(
             f"{member.name}: {member.backbone} {member.width}x{member.height}, {len(training)} photographs to learn "
             f"from, {len(heldout)} held out, {len(selection)} in the selection part"
         )
-        torch.manual_seed(member.seed)
-        network = build(system, weights=member.weights)
+        network = build(system, weights=member.weights, seed=member.seed)
         network.set_output_bias(float(mos[training].mean()))
+        # After the weights, which may not be there: cutting takes longer.
+        views = open_views(folder / _VIEWS, items, system.preprocess, on_item=watch.cut)
         history = fit(
             network,
             ScoreObjective(),
@@ -179,7 +226,7 @@ def _teach_member(
                 names=[photo.image for photo in data.dataset.photos],
                 keys=[item.key for item in items],
             ),
-            held,
+            HeldOut(views, heldout, mos[heldout]),
             seed=member.seed,
             folder=home,
             run=msgspec.json.encode((member, recipe.data)).decode(),
@@ -189,10 +236,17 @@ def _teach_member(
             on_epoch=lambda line: watch.epoch(member.name, line),
         )
         raw = predict(network, views, heldout)
+        # Here too, before the state is thrown away, as it also asks that the member has learned something.
+        _cross_fitted(raw, mos[heldout], member)
         record = Checkpoint(
             name=member.name,
             system=system,
-            score_map=_fit_map(raw, mos[heldout], member, len(heldout), recipe.data.folds),
+            score_map=_fit_map(
+                raw,
+                mos[heldout],
+                member,
+                f"{len(heldout)} out-of-fold photographs (fold {member.heldout_fold} of {recipe.data.folds})",
+            ),
             provenance={
                 **facts,
                 "created": datetime.now(UTC).date().isoformat(),
@@ -202,9 +256,11 @@ def _teach_member(
         )
         if fabric.is_global_zero:
             save_checkpoint(home, record, network)
-            for name in (STATE_NAME, "best.pt"):
-                (home / name).unlink(missing_ok=True)
         fabric.barrier()
+    if fabric.is_global_zero:
+        # Also what a process left that was killed between the checkpoint and this.
+        for name in (STATE_NAME, "best.pt"):
+            (home / name).unlink(missing_ok=True)
     raw = predict(network, views, heldout)
     return _Trained(
         member=member,
@@ -212,7 +268,7 @@ def _teach_member(
         macs=_macs(network, system),
         rows=heldout,
         raw=raw,
-        cross_fitted=_cross_fitted(raw, mos[heldout], member.seed),
+        cross_fitted=_cross_fitted(raw, mos[heldout], member),
         selection=record.score_map.apply(predict(network, views, selection)),
     )
 
@@ -221,6 +277,13 @@ def _finished(home: Path, facts: dict[str, Any]) -> tuple[Checkpoint, Any]:
     found = read_record(home).provenance
     # Through JSON, as the record was.
     wanted = msgspec.json.decode(msgspec.json.encode(facts))
+    # A member that was finished before these were noted.
+    found.setdefault("data_fingerprint", wanted["data_fingerprint"])
+    for name, kind in (("recipe", MemberRecipe), ("data", DataRecipe)):
+        # A field that has come since has its default.
+        with contextlib.suppress(msgspec.ValidationError):
+            found[name] = msgspec.to_builtins(msgspec.convert(found.get(name), kind))
+    found = msgspec.json.decode(msgspec.json.encode(found))
     differing = [name for name in wanted if found.get(name) != wanted[name]]
     if differing:
         raise UsageError(
@@ -231,10 +294,7 @@ def _finished(home: Path, facts: dict[str, Any]) -> tuple[Checkpoint, Any]:
     return load_checkpoint(home)
 
 
-def _fit_map(
-    raw: NDArray[np.float64], unit_mos: NDArray[np.float64], member: MemberRecipe, count: int, folds: int
-) -> ScoreMap:
-    fitted_on = f"{count} out-of-fold photographs (fold {member.heldout_fold} of {folds})"
+def _fit_map(raw: NDArray[np.float64], unit_mos: NDArray[np.float64], member: MemberRecipe, fitted_on: str) -> ScoreMap:
     try:
         return fit_sigmoid(raw, _LOW + (_HIGH - _LOW) * unit_mos, _LOW, _HIGH, fitted_on=fitted_on)
     except DataError as error:
@@ -245,14 +305,14 @@ def _fit_map(
         ) from error
 
 
-def _cross_fitted(raw: NDArray[np.float64], unit_mos: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    mos = _LOW + (_HIGH - _LOW) * unit_mos
-    order = np.array(permutation(seed, len(raw)))
+def _cross_fitted(raw: NDArray[np.float64], unit_mos: NDArray[np.float64], member: MemberRecipe) -> NDArray[np.float64]:
+    order = np.array(permutation(member.seed, len(raw)))
     mapped = np.empty(len(raw))
     for part in range(_PARTS):
         judged = order[part::_PARTS]
         fitted = np.setdiff1d(order, judged)
-        mapped[judged] = fit_sigmoid(raw[fitted], mos[fitted], _LOW, _HIGH).apply(raw[judged])
+        fitted_on = f"{len(fitted)} of its {len(raw)} out-of-fold photographs"
+        mapped[judged] = _fit_map(raw[fitted], unit_mos[fitted], member, fitted_on).apply(raw[judged])
     return mapped
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from ..profiles.metrics import Accuracy
@@ -12,6 +14,10 @@ from .models.weights import Weights
 from .stages import Keep, Stage
 
 __all__ = ["DataRecipe", "FoldFigures", "MemberRecipe", "TeachRecipe", "TeachReport"]
+
+
+def _is_folder_name(name: str) -> bool:
+    return name not in ("", ".", "..") and not set(name) & set("/\\:\0")
 
 
 class DataRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,6 +61,8 @@ class MemberRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         weights: where its trunk starts.
         stages: of its training.
         head: from features to the score.
+        pool: of the last feature map, as a `Branch` has it: for a plain vision transformer ``head`` is its class token,
+            ``average`` its patches.
         features: indices of the backbone's stages whose pooled features it also gives; None for all that it has, at
             most four and evenly from the last backwards.
         decode: the decode policy that it is trained and run with.
@@ -71,6 +79,7 @@ class MemberRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     weights: Weights
     stages: tuple[Stage, ...] = (Stage(),)
     head: Head = Linear()
+    pool: Literal["head", "average"] = "head"
     features: tuple[int, ...] | None = None
     decode: FullDecode | DctDecode = FULL_DECODE
     keep: Keep = "last"
@@ -79,9 +88,9 @@ class MemberRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     def __post_init__(self) -> None:
         require_field(len(self.stages) >= 1, f"member {self.name!r} without stages", "at least one")
-        named = self.name not in ("", ".", "..") and not set(self.name) & set("/\\:\0")
-        require_field(named, f"a member named {self.name!r}", "a name that can be a folder's")
+        require_field(_is_folder_name(self.name), f"a member named {self.name!r}", "a name that can be a folder's")
         require_field(self.heldout_fold >= 0, f"a held-out fold of {self.heldout_fold}", "0 or more")
+        require_field(0 <= self.seed < 2**63, f"a seed of {self.seed}", "a seed in [0, 2**63)")
 
 
 class TeachRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,6 +107,7 @@ class TeachRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     members: tuple[MemberRecipe, ...]
 
     def __post_init__(self) -> None:
+        require_field(_is_folder_name(self.name), f"a recipe named {self.name!r}", "a name that can be a folder's")
         names = [member.name for member in self.members]
         require_field(len(names) >= 1, f"recipe {self.name!r} without members", "at least one")
         require_field(len(set(names)) == len(names), f"members named {names}", "a name of its own for each")
@@ -115,7 +125,7 @@ class FoldFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         fold: the one it left out.
         parameters: of its network.
         macs: multiply-adds a photograph, strict.
-        out_of_fold: on the fold it left out, its score map fitted on the other half of that fold (see `teach`).
+        out_of_fold: on the fold it left out, each fifth with a score map fitted on the others (see `teach`).
         selection: on the reserved part, with the member's own score map.
     """
 

@@ -170,7 +170,7 @@ def test_extras_that_are_named_exist() -> None:
             named |= set(listed.split(","))
     assert named <= extras
     table = set(re.findall(r"^\| `\[([a-z]+)\]` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE))
-    assert table == extras - {"all"}
+    assert table == extras
 
 
 def code_of(page: Path) -> list[str]:

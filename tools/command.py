@@ -9,11 +9,13 @@ import click
 
 from ..runtime.errors import EdgeIQAError
 from ..runtime.version import __version__
+from .settings_file import read_settings
 
 __all__ = ["VERBS", "cli", "main", "run"]
 
 # verb: (module of this folder, what --help says of it)
 VERBS: dict[str, tuple[str, str]] = {
+    "quickstart": ("verb_quickstart", "See the whole path in minutes, on sample photographs."),
     "score": ("verb_score", "Score photographs."),
     "evaluate": ("verb_evaluate", "Judge bundles against human scores."),
     "verify": ("verb_verify", "Replay a bundle's golden answers on this machine."),
@@ -21,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "unpack": ("verb_unpack", "Write a bundle's graphs and manifest into a folder, for C++ or Kotlin."),
     "profile": ("verb_profile", "Measure cost, latency and memory on this machine."),
     "teach": ("verb_teach", "Train a K-fold ensemble of teachers."),
+    "plan": ("verb_plan", "Find the backbone, input size and views that fit a budget."),
     "distill": ("verb_distill", "Train a student on what a teacher says, inside a budget."),
     "cache": ("verb_cache", "Fill a teacher cache, or show what it holds."),
     "export": ("verb_export", "Make a bundle from trained networks, gated by parity with torch."),
@@ -49,12 +52,16 @@ class _Verbs(click.Group):
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]}, subcommand_metavar="VERB [ARGS]...")
 @click.version_option(__version__, prog_name="edgeiqa")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """No-reference image quality: from teachers to one small verified file that scores photographs on the device.
+
+    edgeiqa.toml in the working folder sets defaults of options, a table a verb; the call's own options win.
 
     Results go to stdout, talk to stderr. Exit status: 0 done; 1 an honest no (a gate failed, a budget broken, a
     photograph unreadable); 2 the call cannot run.
     """
+    context.default_map = read_settings(context)
 
 
 def main(arguments: list[str] | None = None) -> None:

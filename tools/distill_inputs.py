@@ -11,12 +11,12 @@ from .runs import newest_run, read_run
 from .show import say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..compress.data.dataset import Dataset
     from ..compress.data.items import Photograph
     from ..compress.distill import TransferPhotographs
-    from ..compress.teacher_members import ScoreTable, Teacher
+    from ..compress.teacher_members import Part, ScoreTable, Teacher
 
 __all__ = ["PhotographSource", "find_photographs_of", "find_teacher"]
 
@@ -26,13 +26,22 @@ def find_teacher(name: str, runs: Path) -> str | None:
     if name == "none":
         return None
     if name != "ensemble":
-        return name
+        return _absolute(name)
     run = newest_run(runs, "teach")
     if run is None:
         say(f"teacher: the default bundle, as {runs} holds no finished teach run")
         return "default"
     say(f"teacher: {run}, the newest teach run")
-    return str(run)
+    return str(run.resolve())
+
+
+def _absolute(name: str) -> str:
+    """A teacher's name with the whole path of its file, if it has one, so that a run can go on from elsewhere."""
+    if Path(name).exists():
+        return str(Path(name).resolve())
+    before, mark, query = name.partition("?")
+    library, at, file = before.rpartition("@")
+    return f"{library}{at}{Path(file).resolve()}{mark}{query}" if file and Path(file).exists() else name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +55,6 @@ class PhotographSource:
         split: only those rows.
         score_range: of the opinions.
         samples: whether they are the sample photographs.
-        flags: options of the call that say the same.
     """
 
     data: Path | None
@@ -55,7 +63,35 @@ class PhotographSource:
     split: str | None
     score_range: tuple[float, float]
     samples: bool
-    flags: dict[str, Any]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """As ``run.json`` has it, with whole paths."""
+        return {
+            "data": None if self.data is None else str(self.data.resolve()),
+            "images": None if self.images is None else str(self.images.resolve()),
+            "unlabelled": [str(folder.resolve()) for folder in self.unlabelled],
+            "split": self.split,
+            "score_range": list(self.score_range),
+            "samples": self.samples,
+        }
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> PhotographSource:
+        """From what `settings` gave.
+
+        Raises:
+            KeyError, TypeError: it is not that.
+        """
+        low, high = settings["score_range"]
+        return cls(
+            data=None if settings["data"] is None else Path(settings["data"]),
+            images=None if settings["images"] is None else Path(settings["images"]),
+            unlabelled=tuple(Path(folder) for folder in settings["unlabelled"]),
+            split=settings["split"],
+            score_range=(low, high),
+            samples=settings["samples"],
+        )
 
     def load(
         self, teacher: Teacher | ScoreTable | None, selection: float, seed: int, threads: int | None
@@ -63,10 +99,11 @@ class PhotographSource:
         """Read, hash and divide them.
 
         Photographs of the teacher's selection part are only judged; those of other splits of the table are kept out,
-        also where an unlabelled folder holds them. Those that cannot be read are left out, which is said.
+        also where an unlabelled folder holds them. Those that cannot be read, and those of folds that no member of the
+        teacher held out, are left out. All this is said.
 
         Raises:
-            DataError: the table or a folder is not as stated, or nothing is left to learn from.
+            DataError: the table or a folder is not as stated, or nothing is left to learn from or to judge.
         """
         return _load(self, teacher, selection, seed, threads)
 
@@ -95,8 +132,9 @@ def find_photographs_of(flags: dict[str, Any], runs: Path) -> PhotographSource:
             say(f"photographs: those of {run}")
     elif data is not None and images is None:
         images = data.parent
-    said = {"data": data, "images": images, "unlabelled": unlabelled, "split": split, "score_range": score_range}
-    return PhotographSource(**said, samples=samples, flags=said)
+    return PhotographSource(
+        data=data, images=images, unlabelled=unlabelled, split=split, score_range=score_range, samples=samples
+    )
 
 
 def _load(
@@ -106,25 +144,15 @@ def _load(
     seed: int,
     threads: int | None,
 ) -> TransferPhotographs:
-    from ..compress.data.items import list_photographs, read_photographs
     from ..compress.distill import TransferPhotographs, hold_out
-    from .sample_photographs import sample_photographs
 
     labelled, mos, kept_out = _labelled(source, threads)
-    paths: list[Path] = sample_photographs() if source.samples else []
-    names = {path: path.name for path in paths}
-    folders = (*source.unlabelled, *((source.images,) if source.data is None and source.images else ()))
-    for folder in folders:
-        found = list_photographs(folder)
-        names |= {path: path.relative_to(folder).as_posix() for path in found}
-        paths += found
-    others, unreadable = read_photographs(paths, threads=threads) if paths else ((), ())
-    for _, reason in unreadable:
-        say(f"left out: {reason}")
+    folds: Mapping[str, Part] = getattr(teacher, "folds", {})
+    silent = _of_silent_folds(teacher)
+    others, names = _unlabelled(source, threads)
     images = {photo.sha256: name for photo, name in labelled} | {
         photo.sha256: names[photo.path] for photo in others if photo.sha256 not in mos
     }
-    folds = getattr(teacher, "folds", {})
     taken = set(mos) | kept_out | {sha for sha, part in folds.items() if part == "selection"}
     fresh: dict[str, Photograph] = {}
     for photo in others:
@@ -133,25 +161,71 @@ def _load(
     if len(fresh) < len(others):
         out = len(others) - len(fresh)
         say(f"{out} unlabelled photographs are kept out: labelled, reserved, of another split, or there twice")
-    judged, learned = _divide([photo for photo, _ in labelled], source, folds, selection, seed)
-    if not labelled:
-        learned, judged = hold_out(list(fresh.values()), fraction=selection, seed=seed)
+    known = [photo for photo, _ in labelled if photo.sha256 not in silent]
+    free = [photo for photo in fresh.values() if photo.sha256 not in silent]
+    if out := len(labelled) + len(fresh) - len(known) - len(free):
+        say(f"{out} photographs are left out: members were trained on them, and none held their folds out")
+    if labelled:
+        learned, judged = _divide(known, source, folds, selection, seed)
+        learned = [*learned, *free]
     else:
-        learned = [*learned, *fresh.values()]
+        learned, judged = hold_out(free, fraction=selection, seed=seed)
+    if not learned or not judged:
+        raise DataError(
+            f"{len(learned)} photographs to learn from and {len(judged)} to judge by",
+            expected="at least one of each",
+            mend="give more photographs, or another --selection",
+        )
     return TransferPhotographs(training=tuple(learned), heldout=tuple(judged), mos=mos, images=images)
+
+
+def _of_silent_folds(teacher: Teacher | ScoreTable | None) -> set[str]:
+    """sha256 of the photographs that members were trained on and of which none may speak."""
+    members = getattr(teacher, "members", ())
+    held = {member.heldout_fold for member in members} | {"selection"}
+    return {sha for sha, part in getattr(teacher, "folds", {}).items() if part not in held}
+
+
+def _unlabelled(source: PhotographSource, threads: int | None) -> tuple[tuple[Photograph, ...], dict[Path, str]]:
+    """Photographs of folders without opinions, with their names."""
+    from ..compress.data.items import list_photographs, read_photographs
+    from .sample_photographs import sample_photographs
+
+    paths: list[Path] = sample_photographs() if source.samples else []
+    names = {path: path.name for path in paths}
+    for folder in (*source.unlabelled, *((source.images,) if source.data is None and source.images else ())):
+        found = list_photographs(folder)
+        names |= {path: path.relative_to(folder).as_posix() for path in found}
+        paths += found
+    if not paths:
+        return (), {}
+    readable, unreadable = read_photographs(paths, threads=threads)
+    for _, reason in unreadable:
+        say(f"left out: {reason}")
+    return readable, names
+
+
+def _dataset(source: PhotographSource) -> tuple[Dataset, Dataset]:
+    """The whole table, and the rows of the split."""
+    from ..compress.data.dataset import read_csv, select
+
+    assert source.data is not None and source.images is not None
+    whole = read_csv(source.data, source.images, score_range=source.score_range)
+    return whole, whole if source.split is None else select(whole, split=source.split)
 
 
 def _labelled(
     source: PhotographSource, threads: int | None
 ) -> tuple[list[tuple[Photograph, str]], dict[str, float], set[str]]:
     """Labelled photographs with their names, opinions by sha256, and the sha256 of those of other splits."""
-    if source.data is None or source.images is None:
+    if source.data is None:
         return [], {}, set()
-    from ..compress.data.dataset import read_csv, select
     from ..compress.data.items import hash_files, read_photographs
 
-    whole = read_csv(source.data, source.images, score_range=source.score_range)
-    dataset: Dataset = whole if source.split is None else select(whole, split=source.split)
+    whole, dataset = _dataset(source)
+    splits = sorted({photo.split for photo in whole.photos if photo.split is not None})
+    if source.split is None and len(splits) > 1:
+        say(f"{source.data} has the splits {', '.join(splits)}: all are taken; --split NAME keeps the others out")
     mine = {photo.path for photo in dataset.photos}
     kept_out = set(hash_files([photo.path for photo in whole.photos if photo.path not in mine], threads=threads))
     found, unreadable = read_photographs([photo.path for photo in dataset.photos], threads=threads)
@@ -165,35 +239,32 @@ def _labelled(
     labelled: dict[str, tuple[Photograph, str]] = {}
     mos: dict[str, list[float]] = {}
     for photo in found:
+        if photo.sha256 in kept_out:
+            continue
         image, score = names[photo.path]
         labelled.setdefault(photo.sha256, (photo, image))
         mos.setdefault(photo.sha256, []).append(float(score))
-    if len(labelled) < len(found):
-        say(f"{len(found) - len(labelled)} labelled photographs are there twice; their opinions are averaged")
+    if again := sum(photo.sha256 in kept_out for photo in found):
+        say(f"{again} labelled photographs are kept out, as another split has them too")
+    if twice := len(found) - again - len(labelled):
+        say(f"{twice} labelled photographs are there twice; their opinions are averaged")
     return list(labelled.values()), {sha: sum(scores) / len(scores) for sha, scores in mos.items()}, kept_out
 
 
 def _divide(
     labelled: Sequence[Photograph],
     source: PhotographSource,
-    folds: dict[str, Any],
+    folds: Mapping[str, Part],
     selection: float,
     seed: int,
 ) -> tuple[list[Photograph], list[Photograph]]:
-    """Labelled photographs that are judged, and those that are learned from."""
-    if not labelled:
-        return [], []
-    parts = {photo.sha256: folds.get(photo.sha256) for photo in labelled}
-    judged = [photo for photo in labelled if parts[photo.sha256] == "selection"]
+    """Labelled photographs that are learned from, and those that are only judged."""
+    judged = [photo for photo in labelled if folds.get(photo.sha256) == "selection"]
     if not judged:
-        from ..compress.data.dataset import read_csv, select
         from ..compress.data.splits import split_folds
 
-        assert source.data is not None and source.images is not None
-        dataset = read_csv(source.data, source.images, score_range=source.score_range)
-        if source.split is not None:
-            dataset = select(dataset, split=source.split)
+        _, dataset = _dataset(source)
         chosen = {dataset.photos[row].path for row in split_folds(dataset, 1, selection, seed).selection}
         judged = [photo for photo in labelled if photo.path in chosen]
     apart = {photo.sha256 for photo in judged}
-    return judged, [photo for photo in labelled if photo.sha256 not in apart]
+    return [photo for photo in labelled if photo.sha256 not in apart], judged

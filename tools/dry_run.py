@@ -53,14 +53,12 @@ def teach_estimate(recipe: TeachRecipe, dataset: Dataset, fabric: Callable[[str 
         DataError: too few photographs for the folds.
         ModelError: a network that cannot be built.
     """
-    from ..compress.data.splits import split_folds
     from ..compress.data.view_store import store_bytes
     from ..compress.step_time import measure_step
-    from ..compress.teach import member_system
+    from ..compress.teach import divide, member_system
     from ..profiles.latency import peak_rss_mib
 
-    data = recipe.data
-    split = split_folds(dataset, data.folds, data.selection_fraction, data.seed)
+    split = divide(recipe, dataset)
     total = sum(len(fold) for fold in split.folds)
     seconds, weights, states, lines = 0.0, 0, 0, []
     stores = {}
@@ -68,13 +66,14 @@ def teach_estimate(recipe: TeachRecipe, dataset: Dataset, fabric: Callable[[str 
         system = member_system(member)
         stores[system.preprocess] = store_bytes(len(dataset.photos), system.preprocess)
         heldout = len(split.folds[member.heldout_fold])
-        spent = 0.0
+        spent, parameters = 0.0, 0
         for stage in member.stages:
             taken = measure_step(system, stage, fabric(member.precision))
             steps = (total - heldout) // stage.batch
             spent += stage.epochs * (steps * taken.step_seconds + heldout * taken.look_seconds)
-            weights += 4 * taken.parameters
+            parameters = taken.parameters
             states = max(states, taken.state_bytes)
+        weights += 4 * parameters
         seconds += spent
         lines.append(f"{member.name}: {member.backbone} {member.width}x{member.height}, {_time(spent)}")
     return Expected(
@@ -100,9 +99,8 @@ def distill_estimate(
     Raises:
         ModelError: a student that cannot be built.
     """
-    from ..compress.data.transfer import transfer_items
     from ..compress.data.view_store import store_bytes
-    from ..compress.distill import student_system
+    from ..compress.distill_plan import judged_items, learned_items, student_system
     from ..compress.distillation import group_items
     from ..compress.step_time import measure_step
     from ..compress.teacher_cache import TeacherCache
@@ -110,12 +108,11 @@ def distill_estimate(
     from ..compress.teacher_members import Teacher as RunningTeacher
     from ..profiles.latency import peak_rss_mib
 
-    plan, system = recipe.transfer, student_system(recipe)
+    system = student_system(recipe)
     both = (*photographs.training, *photographs.heldout)
-    items = transfer_items(photographs.training, crops=plan.crops, distortions=plan.distortions, seed=plan.seed)
-    judged = transfer_items(photographs.heldout, crops=1, distortions=0, seed=plan.seed)
+    items, judged = learned_items(recipe, photographs), judged_items(recipe, photographs, teacher)
     groups = len(group_items(items))
-    seconds, disk, left = 0.0, store_bytes(len(items) + len(judged), system.preprocess), most_steps
+    seconds, kept, left = 0.0, 0, most_steps
     for stage in recipe.stages:
         taken = measure_step(system, stage, fabric)
         steps = stage.epochs * (groups // stage.batch)
@@ -124,11 +121,13 @@ def distill_estimate(
             left -= steps
         epochs = steps / max(1, groups // stage.batch)
         seconds += steps * taken.step_seconds + epochs * len(judged) * taken.look_seconds
-        disk += 4 * taken.parameters + 2 * taken.state_bytes
-    teacher_seconds = 0.0
+        kept = max(kept, 4 * taken.parameters + 2 * taken.state_bytes)
+    teacher_seconds, disk = 0.0, kept + store_bytes(len(items) + len(judged), system.preprocess)
     lines = [f"{recipe.name}: {len(items)} items of {len(both)} photographs, {_time(seconds)}"]
     if isinstance(teacher, RunningTeacher):
-        with tempfile.TemporaryDirectory() as empty, TeacherCache(cache if cache.is_dir() else Path(empty)) as opened:
+        # An empty folder is made a cache when it is opened.
+        there = cache if cache.is_dir() and any(cache.iterdir()) else None
+        with tempfile.TemporaryDirectory() as empty, TeacherCache(there or Path(empty)) as opened:
             told = estimate(opened, teacher, [*items, *judged], only_speakers=True, measure=2)
         teacher_seconds, disk = told.seconds or 0.0, disk + told.bytes
         lines.append(f"teacher {teacher.name}: {told.items_to_do} of {told.items} items, {_time(teacher_seconds)}")

@@ -23,12 +23,14 @@ __all__ = [
     "PathArgument",
     "budget_of",
     "dataset_options",
+    "device_option",
     "engine_options",
     "find_photographs",
     "json_option",
     "parse_size",
     "require_libraries",
     "require_name",
+    "with_device",
 ]
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -82,25 +84,68 @@ def dataset_options(function: Function) -> Function:
     return function
 
 
-def budget_of(text: str) -> Budget:
-    """What ``--budget`` says: amounts with commas between, or the name of a budget that comes with the package.
+def device_option(function: Function) -> Function:
+    """``--device``: its limits are held beside those of ``--budget``."""
+    return click.option("--device", metavar="NAME", help="A device whose limits hold too, such as raspberry-pi-5.")(
+        function
+    )
+
+
+def with_device(budget: str | None, device: str | None) -> str | None:
+    """What ``--budget`` and ``--device`` bound together, as `budget_of` takes it; None for nothing.
+
+    A device that states no limit bounds nothing, which is said.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: there is no such device.
     """
-    from ..profiles.budget import load_budget, parse_budget
+    if device is None:
+        return budget
+    from ..profiles.device import load_device
 
-    try:
-        return parse_budget(text)
-    except UsageError as unparsable:
+    if load_device(device).budget is None:
+        say(f"the device {device} states no limit that can be held: give --budget")
+        return budget
+    return device if budget is None else f"{budget},{device}"
+
+
+def budget_of(text: str) -> Budget:
+    """What ``--budget`` says: amounts, a convention, and names of budgets and devices, with commas between.
+
+    Where several bound one quantity, the tightest holds.
+
+    Raises:
+        UsageError: it is none of these, or bounds multiply-adds in several conventions.
+    """
+    from ..profiles.budget import budget_names, combine_budgets, load_budget, parse_budget
+    from ..profiles.device import device_names, load_device
+
+    budgets, amounts = [], []
+    for part in (part.strip() for part in text.split(",")):
+        if part in budget_names():
+            budgets.append(load_budget(part))
+        elif part in device_names():
+            limits = load_device(part).budget
+            if limits is None:
+                raise UsageError(
+                    f"--budget {text}: the device {part} states no limit",
+                    expected="a budget, or a device with limits",
+                    mend="give limits such as 50GMACs,30ms, and the device by --device",
+                )
+            budgets.append(limits)
+        else:
+            amounts.append(part)
+    if amounts:
         try:
-            return load_budget(text)
-        except UsageError as unknown:
+            budgets.insert(0, parse_budget(",".join(amounts)))
+        except UsageError as unparsable:
+            known = ", ".join(sorted({*budget_names(), *device_names()}))
             raise UsageError(
-                f"--budget {text}: {unparsable.got}; {unknown.got}",
-                expected=f"{unparsable.expected}; or {unknown.expected}",
+                f"--budget {text}: {unparsable.got}",
+                expected=f"{unparsable.expected}; or names with commas between, of: {known}",
                 mend="write limits with commas between, or a budget's name",
             ) from None
+    return combine_budgets(budgets)
 
 
 def require_libraries(libraries: tuple[str, ...], extras: str) -> None:

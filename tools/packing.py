@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..export.fuse import fold_batch_norms, round_to_fp16
-from ..export.gate import Reference
+from ..export.gate import PARITY_TOLERANCE, Reference, write_gated
 from ..export.graph import graph_bytes, store_as_fp16, to_onnx
 from ..export.openvino_graph import to_openvino
-from ..export.pack import Graph, PackedMember, Photograph
+from ..export.pack import Graph, PackedMember, Packing, Photograph, pack
 from ..profiles.onnx_cost import count_graph
-from ..runtime.errors import ModelError, PhotoError
-from ..runtime.manifest import StoredAs, Target
+from ..profiles.parity import ParityReport
+from ..runtime.bundle import Bundle
+from ..runtime.errors import ModelError, PhotoError, UsageError
+from ..runtime.manifest import Combine, Mean, Provenance, ScoreScale, StoredAs, Target
 from ..runtime.score_map import ScoreMap, Sigmoid
+from .runs import RUN_NAME, read_run
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Trained",
+    "export_gated",
     "export_member",
     "find_checkpoints",
     "library_versions",
@@ -54,16 +59,23 @@ def plain_map() -> ScoreMap:
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run: the folder itself, or the folders in it, by name.
+    """The checkpoints of a run: the folder itself, the folders in it, or those in its ``members``, by name.
 
     Raises:
         ModelError: there is none.
+        UsageError: the run is not finished: some of its members may be missing.
     """
     from ..compress.checkpoint import RECORD_NAME
 
+    if (folder / RUN_NAME).is_file() and (run := read_run(folder)).finished is None:
+        raise UsageError(
+            f"{folder}, a run that is not finished",
+            expected="a finished run, or a checkpoint's folder",
+            mend=f"let it finish: edgeiqa {run.kind} --resume {folder}",
+        )
     if (folder / RECORD_NAME).is_file():
         return [folder]
-    found = sorted(path.parent for path in folder.glob(f"*/{RECORD_NAME}"))
+    found = sorted(path.parent for pattern in ("*", "members/*") for path in folder.glob(f"{pattern}/{RECORD_NAME}"))
     if not found:
         raise ModelError(
             f"{folder}, which holds no checkpoint",
@@ -116,6 +128,62 @@ def export_member(member: Trained, targets: Sequence[Target], store: StoredAs) -
             files = to_openvino(graph_bytes(model), store_fp16=store == "fp16")
         graphs.append(Graph(target, "fp32", store, files, outputs, macs=cost.macs, parameters=cost.parameters))
     return PackedMember(member.name, system.preprocess, member.score_map, tuple(graphs))
+
+
+def export_gated(
+    path: Path,
+    members: Sequence[Trained],
+    *,
+    golden: Sequence[Photograph],
+    photos: Sequence[Photograph],
+    targets: Sequence[Target] = ("onnx",),
+    store: StoredAs = "fp32",
+    combine: Combine | None = None,
+    tolerance: float | None = None,
+    overwrite: bool = False,
+    accept: Callable[[Packing], None] | None = None,
+) -> tuple[Bundle, tuple[ParityReport, ...]]:
+    """Export networks to a bundle, named like its file, behind the parity gate.
+
+    Args:
+        path: of the bundle.
+        members: with score maps to one scale.
+        golden: photographs to pack with their answers.
+        photos: for the gate.
+        targets: forms of the graphs.
+        store: of the weights.
+        combine: of the members' scores; None is their mean.
+        tolerance: of the gate in score points; None for that of ``store``, for a scale of a hundred points.
+        overwrite: whether the file may be replaced.
+        accept: called with what would be written, before it is gated; what it raises goes through.
+
+    Returns:
+        The bundle and the gate's reports, as `write_gated`.
+
+    Raises:
+        GateError: a graph is further from its network than the tolerance; nothing is written.
+        UsageError: the file exists and may not be replaced.
+        ExportError, MissingExtraError: as `export_member`.
+    """
+    low, high = members[0].score_map.low, members[0].score_map.high
+    packing = pack(
+        path.stem,
+        [export_member(member, targets, store) for member in members],
+        combine=combine or Mean(),
+        scale=ScoreScale(low=low, high=high),
+        golden=golden,
+        provenance=Provenance(
+            created=datetime.now(UTC).date().isoformat(),
+            versions=library_versions(),
+            notes={member.name: member.provenance for member in members},
+        ),
+    )
+    if accept is not None:
+        accept(packing)
+    usual = PARITY_TOLERANCE[store]
+    points = tolerance or usual.score_points * (high - low) / 100
+    limit = replace(usual, score_points=points)
+    return write_gated(path, packing, torch_reference(members), photos, tolerance=limit, overwrite=overwrite)
 
 
 def torch_reference(members: Sequence[Trained]) -> Reference:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,12 @@ from .report.page import write_page
 from .report.teach_report import AccuracyRow, MemberCurve, OutOfFold, teach_page
 
 if TYPE_CHECKING:
-    from ..compress.distill_records import DistillRecipe, DistillReport
+    from ..compress.distill_records import DistillRecipe, DistillReport, Transfer
     from ..compress.teach_records import TeachRecipe, TeachReport
     from ..profiles.budget import Budget
     from ..profiles.metrics import Accuracy
 
-__all__ = ["PAGE", "write_distill_page", "write_teach_page"]
+__all__ = ["PAGE", "budget_bars", "write_distill_page", "write_teach_page"]
 
 PAGE = "report.html"
 
@@ -96,18 +97,6 @@ def write_distill_page(folder: Path, recipe: DistillRecipe, report: DistillRepor
         if accuracy is not None
     ]
     agreement = report.agreement
-    measured = {"macs": report.macs, "parameters": report.parameters}
-    units = {"macs": (1e9, "GMACs"), "parameters": (1e6, "M parameters")}
-    bars = [
-        Bar(
-            name=units[name][1],
-            value=measured[name] / units[name][0],
-            limit=limit / units[name][0],
-            unit=units[name][1],
-        )
-        for name, limit in budget.limits.items()
-        if name in measured
-    ]
     page = distill_page(
         f"Student: {report.student}",
         summary=(
@@ -120,7 +109,7 @@ def write_distill_page(folder: Path, recipe: DistillRecipe, report: DistillRepor
         agreement=[]
         if agreement is None
         else [AccuracyRow(of="student", n=len(pairs), srcc=agreement, plcc=None, rmse=None)],
-        budget=bars,
+        budget=budget_bars(budget, {"macs": report.macs, "parameters": report.parameters}),
         facts={
             "teacher": report.teacher,
             "weights": type(recipe.weights).__name__,
@@ -129,7 +118,7 @@ def write_distill_page(folder: Path, recipe: DistillRecipe, report: DistillRepor
                 f"{name} {getattr(recipe.losses, name):g}"
                 for name in ("score", "mos", "feature", "cosine", "distance", "angle", "rank")
             ),
-            "transfer": f"{recipe.transfer.crops} crops, {recipe.transfer.distortions} distorted versions each",
+            "transfer": _transfer(recipe.transfer),
             "seed": str(recipe.seed),
             "edgeiqa": __version__,
         },
@@ -139,3 +128,24 @@ def write_distill_page(folder: Path, recipe: DistillRecipe, report: DistillRepor
 
 def _row(of: str, accuracy: Accuracy) -> AccuracyRow:
     return AccuracyRow(of=of, n=accuracy.n, srcc=accuracy.srcc, plcc=accuracy.plcc, rmse=accuracy.rmse)
+
+
+def budget_bars(budget: Budget, measured: Mapping[str, float | None]) -> list[Bar]:
+    """What was measured beside its limit, for the limits that the page has a unit for."""
+    units = {
+        "macs": ("compute", 1e9, "GMACs"),
+        "parameters": ("parameters", 1e6, "M"),
+        "size_bytes": ("file", 1e6, "MB"),
+    }
+    bars = []
+    for name, limit in budget.limits.items():
+        value = measured.get(name)
+        if value is not None and name in units:
+            what, scale, unit = units[name]
+            bars.append(Bar(name=what, value=value / scale, limit=limit / scale, unit=unit))
+    return bars
+
+
+def _transfer(plan: Transfer) -> str:
+    ladder = f", each under every kind of distortion at {len(plan.ladder)} severities" if plan.ladder else ""
+    return f"{plan.crops} crops{ladder}, {plan.distortions} drawn distortions of each photograph"

@@ -11,9 +11,10 @@ import msgspec
 from ..runtime.errors import UsageError
 from ..runtime.version import __version__
 
-__all__ = ["RUN_NAME", "Run", "finish_run", "newest_run", "read_run", "start_run"]
+__all__ = ["RUN_NAME", "Run", "finish_run", "goes_on", "newest_run", "read_run", "start_run"]
 
 RUN_NAME = "run.json"
+_PARTIAL_NAME = f"{RUN_NAME}.partial"
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,32 +42,52 @@ def _now() -> str:
 def start_run(runs: Path, kind: str, label: str, settings: object, *, folder: Path | None = None) -> Path:
     """Begin a run in a new folder ``runs/KIND-LABEL-NUMBER``, or in a named one; there, go on with the run it holds.
 
+    Without a label the new folder is ``runs/KIND-NUMBER``.
+
     Raises:
         UsageError: the named folder holds another run, or other files.
     """
     # As they come back from the file.
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(settings))
     if folder is None:
-        folder = _new_folder(runs, f"{kind}-{label}")
-    elif (folder / RUN_NAME).is_file():
-        _require_same(folder, kind, plain)
+        folder = _new_folder(runs, f"{kind}-{label}" if label else kind)
+    elif goes_on(folder, kind, settings):
         return folder
-    elif folder.is_dir() and any(folder.iterdir()):
-        raise UsageError(
-            f"{folder}, which holds files and no {RUN_NAME}",
-            expected="a new folder, an empty one, or that of a run to go on with",
-            mend="name another folder with -o",
-        )
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder, Run(kind=kind, created=_now(), settings=plain))
     return folder
 
 
+def goes_on(folder: Path, kind: str, settings: object) -> bool:
+    """Whether a named folder holds this run already; False of a new or empty one. Nothing is written.
+
+    Raises:
+        UsageError: it holds another run, or other files.
+    """
+    if (folder / RUN_NAME).is_file():
+        _require_same(folder, kind, msgspec.json.decode(msgspec.json.encode(settings)))
+        return True
+    # A process that was killed at its beginning leaves no more than that.
+    if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= {_PARTIAL_NAME}):
+        raise UsageError(
+            f"{folder}, which holds files and no {RUN_NAME}" if folder.is_dir() else f"{folder}, a file",
+            expected="a new folder, an empty one, or that of a run to go on with",
+            mend="name another folder with -o",
+        )
+    return False
+
+
 def _new_folder(runs: Path, name: str) -> Path:
+    """Made here, so that two runs that begin at once do not share it."""
     number = 1
-    while (folder := runs / f"{name}-{number:03}").exists():
-        number += 1
-    return folder
+    while True:
+        folder = runs / f"{name}-{number:03}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
 
 
 def _require_same(folder: Path, kind: str, settings: dict[str, Any]) -> None:
@@ -114,6 +135,6 @@ def newest_run(runs: Path, kind: str) -> Path | None:
 
 
 def _write(folder: Path, run: Run) -> None:
-    partial = folder / f"{RUN_NAME}.partial"
+    partial = folder / _PARTIAL_NAME
     partial.write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=2))
     partial.replace(folder / RUN_NAME)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from ..runtime.errors import UsageError
 from .options import require_libraries
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from ..compress.fit import Step
+    from ..compress.watch import Watch
 
-__all__ = ["Progression", "launched", "machine_options", "require_training", "watching"]
+__all__ = ["Progression", "launched", "machine_options", "require_alone", "require_training", "watching"]
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -47,13 +49,37 @@ def machine_options(function: Function) -> Function:
     return function
 
 
+def require_alone(resume: Path) -> None:
+    """Refuse options beside ``--resume`` that the run has already settled.
+
+    Raises:
+        UsageError: another option was given than those of where it runs.
+    """
+    context = click.get_current_context()
+    free = ("resume", "dry_run", "as_json", "accelerator", "devices", "threads")
+    settled = [
+        option.opts[-1]
+        for option in context.command.params
+        if option.name is not None
+        and option.name not in free
+        and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+    ]
+    if settled:
+        raise UsageError(
+            f"--resume {resume} with {', '.join(settled)}",
+            expected="--resume alone: a run goes on with what it was begun with",
+            mend="leave them out, or begin a new run without --resume",
+        )
+
+
 def require_training() -> None:
     """Say that the extra is missing before any work is done.
 
     Raises:
         MissingExtraError: a library of it is not installed.
     """
-    require_libraries(("torch", "timm", "lightning", "safetensors", "scipy", "fvcore"), "compress")
+    libraries = ("torch", "timm", "lightning", "safetensors", "scipy", "fvcore", "filelock", "tensorboard", "jinja2")
+    require_libraries((*libraries, "matplotlib"), "compress")
 
 
 def launched(accelerator: str, devices: int, arithmetic: str, threads: int | None) -> Callable[[str | None], Fabric]:
@@ -80,7 +106,7 @@ def launched(accelerator: str, devices: int, arithmetic: str, threads: int | Non
                 expected="one precision in a run of several processes",
                 mend="teach them in one process, or each precision in a run of its own",
             )
-        # A member drawn at random leaves the other projections without a gradient.
+        # A backbone may have layers that its features do not pass through.
         strategy: Any = DDPStrategy(find_unused_parameters=True) if devices > 1 else "auto"
         try:
             found = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=wanted)  # type: ignore[arg-type]
@@ -142,10 +168,10 @@ class Progression:
             self._bars.update(self._tasks[name], completed=done, total=total, note=note, visible=done < total)
             return
         now = time.monotonic()
-        began, first = self._started.setdefault(name, (now, done - 1))
-        if now - self._spoke >= self._between:
+        began, first = self._started.setdefault(name, (now, done))
+        if now - self._spoke >= self._between and done > first:
             self._spoke = now
-            left = (now - began) / max(1, done - first) * (total - done)
+            left = (now - began) / (done - first) * (total - done)
             say(f"{name}: {done} of {total}, {_minutes(left)} left{', ' + note if note else ''}")
 
     def _log(self, name: str, line: Mapping[str, float]) -> None:
@@ -172,8 +198,13 @@ def _minutes(seconds: float) -> str:
 
 
 @contextmanager
-def watching(folder: Path) -> Iterator[Progression]:
-    """A `Progression` for a run, with bars where stderr is a terminal."""
+def watching(folder: Path, *, first: bool = True) -> Iterator[Watch]:
+    """A `Progression` for a run, with bars where stderr is a terminal; only the first process says anything."""
+    if not first:
+        from ..compress.watch import SILENT
+
+        yield SILENT
+        return
     if not sys.stderr.isatty():
         progression = Progression(folder, None)
         try:

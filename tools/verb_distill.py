@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-import tomllib
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
-from ..runtime.errors import ModelError, UsageError
-from .options import PathArgument, json_option, parse_size
-from .runs import finish_run, read_run, start_run
+from ..runtime.errors import UsageError
+from .distill_inputs import PhotographSource, find_photographs_of, find_teacher
+from .distill_recipe import BUDGET, SAMPLE_STEPS, convert_recipe, recipe_of, with_weights
+from .options import PathArgument, budget_of, device_option, json_option, parse_size, with_device
+from .runs import finish_run, goes_on, read_run, start_run
 from .show import print_json, say
-from .training import launched, machine_options, require_training, watching
+from .training import launched, machine_options, require_alone, require_training, watching
 from .verb_cache import DEFAULT_FOLDER
-from .weights_option import parse_weights
 
 if TYPE_CHECKING:
     from ..compress.distill_records import DistillRecipe, DistillReport
-    from ..compress.teacher_members import ScoreTable, Teacher
     from ..profiles.budget import Budget
 
 __all__ = ["distill"]
 
-_BUDGET = "50GMACs"
 _IMAGE = "3840x2160"
-_LOSS_FLAGS = {
-    "score_weight": "score",
-    "mos_weight": "mos",
-    "feature_weight": "feature",
-    "cosine_weight": "cosine",
-    "distance_weight": "distance",
-    "angle_weight": "angle",
-    "rank_weight": "rank",
-}
-# What a trial on the sample photographs is, so that it ends in minutes on two cores.
-_SAMPLE_STEPS, _SAMPLE_BATCH = 12, 2
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,8 +43,9 @@ _SAMPLE_STEPS, _SAMPLE_BATCH = 12, 2
 @click.option("--selection", type=float, default=0.15, show_default=True, help="Share that is only judged.")
 @click.option("--size", help="WIDTHxHEIGHT of the input. [default: the largest within the budget]")
 @click.option(
-    "--budget", "budget_text", default=_BUDGET, show_default=True, help="Amounts such as 50GMACs,4MB or a name."
+    "--budget", "budget_text", default=BUDGET, show_default=True, help="Amounts such as 50GMACs,4MB or a name."
 )
+@device_option
 @click.option("--image", default=_IMAGE, show_default=True, help="WIDTHxHEIGHT of the photographs, for the aspect.")
 @click.option("--weights", help="hub, lite, none or a file. [default: hub]")
 @click.option("--recipe", "recipe_path", type=PathArgument, help="TOML of a whole DistillRecipe, instead of its parts.")
@@ -66,10 +54,12 @@ _SAMPLE_STEPS, _SAMPLE_BATCH = 12, 2
 @click.option("--batch", type=click.IntRange(min=2), help="[default: 16]")
 @click.option("--learning-rate", type=float, help="Of the trunk; the head's is ten times it. [default: 2e-4]")
 @click.option("--crops", type=click.IntRange(min=1), help="Of each photograph; the first is whole. [default: 4]")
-@click.option("--distortions", type=click.IntRange(min=0), help="Distorted versions of each. [default: 1]")
-@click.option("--score-weight", type=float, help="Of the losses to the teacher's scores.")
-@click.option("--mos-weight", type=float, help="Of the losses to opinions.")
-@click.option("--feature-weight", type=float, help="Of the squared error to the members' features.")
+@click.option(
+    "--distortions", type=click.IntRange(min=0), help="Distorted versions of each. [default: 1; without a teacher 0]"
+)
+@click.option("--score-weight", type=float, help="Of the losses to the teacher's scores. [default: 1]")
+@click.option("--mos-weight", type=float, help="Of the losses to opinions. [default: 1]")
+@click.option("--feature-weight", type=float, help="Of the squared error to the members' features. [default: 0.5]")
 @click.option("--cosine-weight", type=float, help="Of the cosine to them.")
 @click.option("--distance-weight", type=float, help="Of the relation of distances in a batch.")
 @click.option("--angle-weight", type=float, help="Of the relation of angles in a batch.")
@@ -103,175 +93,152 @@ def distill(
     speaks once, into --cache. A run that was cut off goes on with --resume FOLDER, to the same numbers.
     """
     require_training()
-    if resume is not None:
-        run = read_run(resume)
-        if run.kind != "distill":
-            raise UsageError(f"{resume}, a run of {run.kind}", expected="a run of distill", mend="name such a folder")
-        flags, output = _restored(run.settings["flags"]), resume
-        cache = Path(run.settings["cache"])
-    from .distill_inputs import find_photographs_of, find_teacher
+    if resume is None:
+        call = _begun(flags, cache, runs, arithmetic)
+    else:
+        require_alone(resume)
+        call, output = _gone_on_with(resume), resume
+    from ..compress.budget_check import check_budget
+    from ..compress.distill import distill as distill_student
+    from ..compress.distill import require_distillable, student_system
+    from ..compress.teachers import load_teacher
 
-    if flags["student"] is None and flags["recipe_path"] is None:
-        raise UsageError("no --student", expected="timm's name of a backbone", mend="--student convnext_small")
-    spec = find_teacher(flags["teacher"], runs)
-    photographs_of = find_photographs_of(flags, runs)
-    recipe, budget = _recipe(flags, photographs_of.samples)
-    _check(recipe, budget, flags)
-    teacher = _teacher(spec, accelerator, threads)
-    photographs = photographs_of.load(teacher, flags["selection"], recipe.seed, threads)
-    fabric = launched(accelerator, devices, arithmetic, threads)(None)
-    steps = flags["steps"] or (_SAMPLE_STEPS if photographs_of.samples else None)
+    # From what costs nothing to find out to what takes hours, and nothing is written before all of it is known.
+    check_budget(student_system(call.recipe), call.budget, parse_size(call.image))
+    recipe = with_weights(call.recipe, may_be_random=call.source.samples and call.usual_weights)
+    call = replace(call, recipe=recipe, usual_weights=False)
+    teacher = None if call.teacher is None else load_teacher(call.teacher, device=accelerator, threads=threads)
+    photographs = call.source.load(teacher, call.selection, recipe.seed, threads)
+    require_distillable(recipe, photographs, teacher)
+    if output is not None and not dry_run:
+        # Before further processes are started, which would not know why this one ends.
+        goes_on(output, "distill", call.settings)
+    fabric = launched(accelerator, devices, call.arithmetic, threads)(None)
     if dry_run:
         from .dry_run import distill_estimate, tell_estimate
 
-        tell_estimate(distill_estimate(recipe, photographs, teacher, cache, fabric, steps), as_json)
+        estimate = distill_estimate(recipe, photographs, teacher, call.cache, fabric, call.steps)
+        if fabric.is_global_zero:
+            tell_estimate(estimate, as_json)
         return
     folder = output
     if fabric.is_global_zero:
-        # A run goes on with what it was begun with, even when a newer ensemble has come since.
-        kept = {**flags, "teacher": spec, **photographs_of.flags}
-        settings = {"flags": _plain(kept), "cache": str(cache.resolve())}
-        folder = start_run(runs, "distill", recipe.backbone, settings, folder=output)
+        folder = start_run(runs, "distill", recipe.backbone, call.settings, folder=output)
         say(f"run {folder}; if it is cut off: edgeiqa distill --resume {folder}")
     folder = fabric.broadcast(folder)
     assert folder is not None
-    from ..compress.distill import distill as distill_student
-
-    with watching(folder) as progress:
+    with watching(folder, first=fabric.is_global_zero) as progress:
         report = distill_student(
-            recipe, photographs, teacher, folder, cache=cache, fabric=fabric, most_steps=steps, watch=progress
+            recipe,
+            photographs,
+            teacher,
+            folder,
+            cache=call.cache,
+            fabric=fabric,
+            most_steps=call.steps,
+            watch=progress,
         )
     if not fabric.is_global_zero:
         return
     from .run_pages import write_distill_page
 
-    write_distill_page(folder, recipe, report, budget)
+    write_distill_page(folder, recipe, report, call.budget)
     finish_run(folder)
     _tell(report, recipe, folder, as_json)
-    _check_after(recipe, report, budget)
 
 
-def _plain(flags: dict[str, Any]) -> dict[str, Any]:
-    """Options as JSON has them; paths absolute, so that the run can go on from elsewhere."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Call:
+    """All that decides what comes of a run; it goes on with just this, whatever is newest then.
 
-    def plain(value: object) -> object:
-        if isinstance(value, Path):
-            return str(value.resolve())
-        if isinstance(value, tuple | list):
-            return [plain(part) for part in value]
-        return value
+    Attributes:
+        recipe: of the student.
+        usual_weights: whether the call left them open.
+        teacher: as `load_teacher` takes it; None for none.
+        source: of the photographs.
+        selection: share of them that is only judged.
+        steps: at most; None for all.
+        budget_text: as the call has it.
+        image: size of the photographs, for the aspect.
+        cache: folder of the teacher cache.
+        arithmetic: Fabric's name of it.
+    """
 
-    return {name: plain(value) for name, value in flags.items()}
+    recipe: DistillRecipe
+    usual_weights: bool
+    teacher: str | None
+    source: PhotographSource
+    selection: float
+    steps: int | None
+    budget_text: str
+    image: str
+    cache: Path
+    arithmetic: str
+
+    @property
+    def budget(self) -> Budget:
+        return budget_of(self.budget_text)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """As ``run.json`` has it."""
+        return {
+            "recipe": self.recipe,
+            "teacher": self.teacher,
+            "photographs": self.source.settings,
+            "selection": self.selection,
+            "steps": self.steps,
+            "budget": self.budget_text,
+            "image": self.image,
+            "cache": str(self.cache.resolve()),
+            "arithmetic": self.arithmetic,
+        }
 
 
-def _restored(flags: dict[str, Any]) -> dict[str, Any]:
-    paths = ("data", "images", "recipe_path")
-    restored = {name: Path(value) if name in paths and value is not None else value for name, value in flags.items()}
-    restored["unlabelled"] = tuple(Path(path) for path in flags["unlabelled"])
-    restored["score_range"] = tuple(flags["score_range"])
-    return restored
-
-
-def _recipe(flags: dict[str, Any], samples: bool) -> tuple[DistillRecipe, Budget]:
-    from ..compress.distill_records import DistillLosses, DistillRecipe, Transfer
-    from ..compress.stages import Augmentation, Stage
-    from .options import budget_of
-
-    budget = budget_of(flags["budget_text"])
-    path: Path | None = flags["recipe_path"]
-    if path is not None:
-        try:
-            return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), DistillRecipe), budget
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-            raise UsageError(f"{path}: {error}", expected="a recipe of a distillation", mend="correct it") from error
-    backbone: str = flags["student"]
-    width, height = parse_size(flags["size"]) if flags["size"] else _solved(backbone, budget, flags["image"])
-    defaults = DistillLosses()
-    chosen = {field: flags[flag] for flag, field in _LOSS_FLAGS.items() if flags[flag] is not None}
-    seed = flags["seed"] or 0
-    rate = flags["learning_rate"] or 2e-4
-    weights = flags["weights"] or "hub"
-    if samples and flags["weights"] is None:
-        weights = _weights_for_samples(backbone, width, height)
-    recipe = DistillRecipe(
-        name=f"{backbone}-{width}x{height}",
-        backbone=backbone,
-        width=width,
-        height=height,
-        weights=parse_weights(weights, seed=seed),
-        stages=(
-            Stage(
-                epochs=flags["epochs"] or 10,
-                batch=flags["batch"] or (_SAMPLE_BATCH if samples else 16),
-                learning_rate=rate,
-                head_learning_rate=10 * rate,
-                augmentation=Augmentation(flip=False, whole_epochs=min(1, (flags["epochs"] or 10) - 1)),
-            ),
-        ),
-        losses=msgspec.structs.replace(defaults, **chosen),
-        transfer=Transfer(
-            crops=flags["crops"] or 4,
-            distortions=1 if flags["distortions"] is None else flags["distortions"],
-            seed=seed,
-        ),
-        seed=seed,
+def _begun(flags: dict[str, Any], cache: Path, runs: Path, arithmetic: str) -> _Call:
+    budget_text = with_device(flags["budget_text"], flags["device"]) or BUDGET
+    budget = budget_of(budget_text)
+    parse_size(flags["image"])
+    source = find_photographs_of(flags, runs)
+    teacher = find_teacher(flags["teacher"], runs)
+    return _Call(
+        recipe=recipe_of(flags, budget, teacher, source.samples),
+        usual_weights=flags["weights"] is None and flags["recipe_path"] is None,
+        teacher=teacher,
+        source=source,
+        selection=flags["selection"],
+        steps=flags["steps"] or (SAMPLE_STEPS if source.samples else None),
+        budget_text=budget_text,
+        image=flags["image"],
+        cache=cache,
+        arithmetic=arithmetic,
     )
-    return recipe, budget
 
 
-def _solved(backbone: str, budget: Budget, image: str) -> tuple[int, int]:
-    from ..compress.input_size import solve_input_size
-    from ..profiles.amounts import Amount, format_amount
-
-    if budget.macs is None:
-        raise UsageError(
-            f"a budget without MACs ({budget.name}) and no --size",
-            expected="either: the input size is solved from multiply-adds",
-            mend=f"--size 704x384, or --budget {_BUDGET}",
-        )
-    solved = solve_input_size(backbone, macs_limit=budget.macs, image=parse_size(image))
-    say(
-        f"{backbone} within {format_amount(Amount('macs', budget.macs))} for {image}: {solved.width}x{solved.height}, "
-        f"{format_amount(Amount('macs', solved.macs))}"
-    )
-    return solved.width, solved.height
-
-
-def _weights_for_samples(backbone: str, width: int, height: int) -> str:
-    """``hub`` where its weights can be had; else random ones, said loudly, as nothing but the command is tried out."""
-    from ..compress.models.records import Branch
-    from ..compress.models.weights import HubWeights, load_backbone
-
+def _gone_on_with(folder: Path) -> _Call:
+    run = read_run(folder)
+    settings = run.settings
+    if run.kind != "distill":
+        raise UsageError(f"{folder}, a run of {run.kind}", expected="a run of distill", mend="name such a folder")
     try:
-        load_backbone(Branch(name="image", backbone=backbone, views=("image",)), width, height, HubWeights())
-    except ModelError as error:
-        say(
-            f"RANDOM WEIGHTS: {error.got}. On sample photographs the command is only tried out; its scores mean nothing"
+        return _Call(
+            recipe=convert_recipe(settings["recipe"], str(folder)),
+            usual_weights=False,
+            teacher=settings["teacher"],
+            source=PhotographSource.of(settings["photographs"]),
+            selection=settings["selection"],
+            steps=settings["steps"],
+            budget_text=settings["budget"],
+            image=settings["image"],
+            cache=Path(settings["cache"]),
+            arithmetic=settings["arithmetic"],
         )
-        return "none"
-    return "hub"
-
-
-def _check(recipe: DistillRecipe, budget: Budget, flags: dict[str, Any]) -> None:
-    """Hold the student to the budget, with random weights, before anything else is done."""
-    from ..compress.budget_check import check_budget
-    from ..compress.distill import student_system
-
-    check_budget(student_system(recipe), budget, parse_size(flags["image"]))
-
-
-def _check_after(recipe: DistillRecipe, report: DistillReport, budget: Budget) -> None:
-    from ..compress.budget_check import check_budget
-    from ..compress.distill import student_system
-
-    if budget.macs is not None and report.macs > budget.macs:
-        check_budget(student_system(recipe), budget)
-
-
-def _teacher(spec: str | None, accelerator: str, threads: int | None) -> Teacher | ScoreTable | None:
-    from ..compress.teachers import load_teacher
-
-    return None if spec is None else load_teacher(spec, device=accelerator, threads=threads)
+    except (KeyError, TypeError) as error:
+        raise UsageError(
+            f"{folder}, whose run.json is not as this version writes it ({error!r})",
+            expected="a run of distill",
+            mend="begin a new run",
+        ) from error
 
 
 def _tell(report: DistillReport, recipe: DistillRecipe, folder: Path, as_json: bool) -> None:
@@ -297,6 +264,8 @@ def _tell(report: DistillReport, recipe: DistillRecipe, folder: Path, as_json: b
             f"rank agreement with the teacher on {report.heldout} held-out photographs: SRCC {agreement.value:.3f} "
             f"[{agreement.low:.3f}, {agreement.high:.3f}]"
         )
+    if report.accuracy is None and report.agreement is None:
+        say(f"{report.heldout} held-out photographs are too few, or their scores too much alike, for a correlation")
     if isinstance(recipe.weights, NoWeights):
         say("it began from RANDOM WEIGHTS: after so short a training its scores mean nothing")
     say(f"{folder / 'report.html'}\nnext: edgeiqa export {folder}")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -13,13 +12,25 @@ import msgspec
 
 from ..runtime.bundle import refuse_existing
 from ..runtime.errors import UsageError
-from ..runtime.manifest import Combine, Mean, Median, Provenance, ScoreScale, StoredAs, Target, WeightedMean
-from .options import PathArgument, find_photographs, json_option, parse_size, require_libraries, require_name
+from ..runtime.manifest import Combine, Mean, Median, StoredAs, Target, WeightedMean
+from .options import (
+    PathArgument,
+    budget_of,
+    device_option,
+    find_photographs,
+    json_option,
+    parse_size,
+    require_libraries,
+    require_name,
+    with_device,
+)
+from .runs import newest_run
 from .show import print_json, say
 from .weights_option import parse_weights
 
 if TYPE_CHECKING:
-    from ..export.pack import Photograph
+    from ..export.pack import Packing, Photograph
+    from ..profiles.budget import Budget
     from .packing import Trained
 
 __all__ = ["export"]
@@ -70,6 +81,8 @@ __all__ = ["export"]
 @click.option(
     "--runs", type=PathArgument, default=Path("runs"), show_default=True, help="Where the newest run is looked for."
 )
+@click.option("--budget", help="Limits such as 50GMACs,4MB, or a name such as uhd-50g; over them nothing is written.")
+@device_option
 @json_option
 def export(
     inputs: tuple[Path, ...],
@@ -87,20 +100,32 @@ def export(
     golden: tuple[Path, ...],
     tolerance: float | None,
     runs: Path,
+    budget: str | None,
+    device: str | None,
     as_json: bool,
 ) -> None:
     """Make a bundle of checkpoints (each a member; a run's folder names all in it). Without one: the newest run.
 
+    That is the student that was distilled last, or else the ensemble that was taught last.
+
     Every graph is compared with torch through the runtime's own path, file in and score out, before anything is
-    written; exit status 1 if one is further away than the tolerance.
+    written; exit status 1 if one is further away than the tolerance. Networks are held to --budget before the export,
+    and the file before it is written.
     """
     chosen = cast("tuple[Target, ...]", tuple(dict.fromkeys(targets)) or ("onnx",))
     libraries = ("torch", "timm", "safetensors", "onnx", "onnxscript")
     require_libraries((*libraries, "openvino") if "openvino" in chosen else libraries, "compress,export")
-    from ..export.gate import PARITY_TOLERANCE, write_gated
-    from ..export.pack import golden_photographs, pack
-    from .packing import export_member, library_versions, read_photographs, torch_reference
+    from ..export.pack import golden_photographs
+    from .export_budget import describe_counts, hold_exported, hold_members
+    from .packing import export_gated, read_photographs
 
+    if device is not None:
+        from ..profiles.device import load_device
+
+        for target in chosen:
+            load_device(device).require_target(target)
+    bounds = with_device(budget, device)
+    limits = None if bounds is None else budget_of(bounds)
     started = time.perf_counter()
     # All that can be refused is refused before the export, which takes minutes for a large network.
     if output is not None:
@@ -109,30 +134,29 @@ def export(
     golden_photos = _golden(golden) if golden else golden_photographs()
     photos = read_photographs(find_photographs((images,))) if images else golden_photos
     members = _members(inputs, system, backbone, size, weights, runs)
+    if limits is not None:
+        cost = hold_members(members, limits)
+        say(f"within {limits.name}: {describe_counts(members)}; {cost.parameters / 1e6:.4g} M parameters")
     combined = parse_combine(combine, len(members))
     name = output.stem if output else members[0].name if len(members) == 1 else "ensemble"
     path = output or Path(f"{name}.eiqa")
     refuse_existing(path, overwrite=overwrite)
-    stored_as = cast("StoredAs", store)
     say(f"exporting {len(members)} member{'s' if len(members) > 1 else ''} to {', '.join(chosen)}")
-    packed = [export_member(member, chosen, stored_as) for member in members]
-    low, high = members[0].score_map.low, members[0].score_map.high
-    packing = pack(
-        name,
-        packed,
-        combine=combined,
-        scale=ScoreScale(low=low, high=high),
+    bundle, reports = export_gated(
+        path,
+        members,
         golden=golden_photos,
-        provenance=Provenance(
-            created=datetime.now(UTC).date().isoformat(),
-            versions=library_versions(),
-            notes={member.name: member.provenance for member in members},
-        ),
+        photos=photos,
+        targets=chosen,
+        store=cast("StoredAs", store),
+        combine=combined,
+        tolerance=tolerance,
+        overwrite=overwrite,
+        accept=None if limits is None else partial(_accept, members, limits),
     )
-    usual = PARITY_TOLERANCE[stored_as]
-    points = tolerance or usual.score_points * (high - low) / 100
-    limit = replace(usual, score_points=points)
-    bundle, reports = write_gated(path, packing, torch_reference(members), photos, tolerance=limit, overwrite=overwrite)
+    if limits is not None:
+        # A file is some kilobytes more than its parts.
+        hold_exported(members, bundle.manifest, bundle.size_bytes, limits)
     if as_json:
         print_json(
             {"bundle": str(path), "size_bytes": bundle.size_bytes, "gates": [msgspec.to_builtins(r) for r in reports]}
@@ -145,6 +169,12 @@ def export(
         )
     say(f"{bundle.size_bytes / 1e6:.2f} MB in {time.perf_counter() - started:.0f} s")
     click.echo(path)
+
+
+def _accept(members: list[Trained], limits: Budget, packing: Packing) -> None:
+    from .export_budget import hold_exported
+
+    hold_exported(members, packing.manifest, sum(len(part) for part in packing.parts.values()), limits)
 
 
 def _golden(paths: tuple[Path, ...]) -> tuple[Photograph, ...]:
@@ -187,9 +217,14 @@ def _members(
 
 
 def _newest_run(runs: Path) -> Path:
+    """The student that was finished last, else the ensemble, else whatever has the newest checkpoint."""
     from ..compress.checkpoint import RECORD_NAME
 
-    records = [*runs.glob(f"*/{RECORD_NAME}"), *runs.glob(f"*/*/{RECORD_NAME}")]
+    for kind in ("distill", "teach"):
+        run = newest_run(runs, kind)
+        if run is not None:
+            return run
+    records = [path for pattern in ("*", "*/*", "*/members/*") for path in runs.glob(f"{pattern}/{RECORD_NAME}")]
     if not records:
         raise UsageError(
             f"{runs}, which holds no run",

@@ -11,9 +11,9 @@ import msgspec
 
 from ..runtime.errors import UsageError
 from .options import PathArgument, json_option, parse_size
-from .runs import finish_run, read_run, start_run
+from .runs import finish_run, goes_on, read_run, start_run
 from .show import print_json, print_table, say
-from .training import launched, machine_options, require_training, watching
+from .training import launched, machine_options, require_alone, require_training, watching
 from .weights_option import parse_weights
 
 if TYPE_CHECKING:
@@ -72,9 +72,10 @@ def teach(
     """
     require_training()
     if resume is not None:
-        settings = read_run(resume).settings
-        missing = [name for name in _SETTINGS if name not in settings]
-        if missing or read_run(resume).kind != "teach":
+        require_alone(resume)
+        run = read_run(resume)
+        settings = run.settings
+        if run.kind != "teach" or any(name not in settings for name in _SETTINGS):
             raise UsageError(f"{resume}, no run of teach", expected="a run of teach", mend="name such a folder")
         data, images = Path(settings["data"]), Path(settings["images"])
         recipe = _converted(settings["recipe"], str(resume))
@@ -83,16 +84,27 @@ def teach(
         if data is None:
             raise UsageError("no --data", expected="a CSV with the columns image and mos", mend="--data mos.csv")
         recipe = _recipe(recipe_path, {name: value for name, value in flags.items() if value not in (None, ())})
-    images = data.parent if images is None else images
+        recipe = _with_arithmetic(recipe, arithmetic)
+        images = data.parent if images is None else images
+        settings = {"recipe": recipe, "data": str(data.resolve()), "images": str(images.resolve())}
     dataset = _dataset(data, images, recipe)
+    from ..compress.teach import divide, member_system
+
+    split = divide(recipe, dataset)
+    for member in recipe.members:
+        member_system(member)
     fabric = launched(accelerator, devices, arithmetic, threads)
     if dry_run:
         from .dry_run import teach_estimate, tell_estimate
 
-        tell_estimate(teach_estimate(recipe, dataset, fabric), as_json)
+        estimate = teach_estimate(recipe, dataset, fabric)
+        if fabric(recipe.members[0].precision).is_global_zero:
+            tell_estimate(estimate, as_json)
         return
+    if output is not None:
+        # Before further processes are started, which would not know why this one ends.
+        goes_on(output, "teach", settings)
     first = fabric(recipe.members[0].precision)
-    settings = {"recipe": recipe, "data": str(data.resolve()), "images": str(images.resolve())}
     folder = output
     if first.is_global_zero:
         folder = start_run(runs, "teach", recipe.name, settings, folder=output)
@@ -101,8 +113,8 @@ def teach(
     assert folder is not None
     from ..compress.teach import teach as teach_ensemble
 
-    with watching(folder) as progress:
-        report = teach_ensemble(recipe, dataset, folder, fabric=fabric, watch=progress)
+    with watching(folder, first=first.is_global_zero) as progress:
+        report = teach_ensemble(recipe, dataset, folder, fabric=fabric, split=split, watch=progress)
     if first.is_global_zero:
         from .run_pages import write_teach_page
 
@@ -200,6 +212,13 @@ def _recipe(path: Path | None, flags: dict[str, Any]) -> TeachRecipe:
         ),
         members=tuple(members),
     )
+
+
+def _with_arithmetic(recipe: TeachRecipe, arithmetic: str) -> TeachRecipe:
+    """The members that do not say their precision have the run's: it decides the outcome, so the run keeps it."""
+    replace = msgspec.structs.replace
+    members = tuple(replace(member, precision=member.precision or arithmetic) for member in recipe.members)
+    return replace(recipe, members=members)
 
 
 def _is_fixed(backbone: str) -> bool:

@@ -7,10 +7,11 @@ import re
 from ...runtime.errors import UsageError
 from ...runtime.splitmix import hash_cell
 
-__all__ = ["CROP_DRAWS", "DISTORTION_DRAWS", "photograph_number"]
+__all__ = ["CROP_DRAWS", "DISTORTION_DRAWS", "LADDER_DRAWS", "photograph_number"]
 
 CROP_DRAWS = 1
 DISTORTION_DRAWS = 2
+LADDER_DRAWS = 3
 """What numbers are drawn for; draws for one purpose say nothing of those for another."""
 
 

@@ -27,7 +27,7 @@ from ...runtime.errors import DataError, UsageError
 from ...runtime.preprocess import Preprocess, View
 from .items import Item, cut_items
 
-__all__ = ["open_views", "store_bytes"]
+__all__ = ["open_views", "remove_views", "store_bytes"]
 
 Views = np.memmap[Any, np.dtype[np.uint8]]
 
@@ -109,6 +109,18 @@ def open_views(
         finally:
             lock.release()
     return tuple(_opened(store, view, len(items)) for view in preprocess.views)
+
+
+def remove_views(folder: Path) -> None:
+    """Remove a folder of stores, if it is there; one that is removed in part, by a process that is killed, begins anew.
+
+    What cannot be removed stays.
+    """
+    with contextlib.suppress(OSError):
+        # First what says that the rest is there.
+        for path in folder.glob(f"*/{_PROGRESS}"):
+            path.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _digest(items: Sequence[Item], preprocess: Preprocess) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, cast
 
 import timm
@@ -107,6 +108,7 @@ def create_backbone(backbone: str, width: int, height: int, *, pretrained: bool)
     return model
 
 
+@lru_cache(maxsize=64)
 def feature_stages(backbone: str, most: int = 4) -> tuple[int, ...]:
     """Indices of at most ``most`` stages, evenly from the last backwards: what teachers and students hand on.
 

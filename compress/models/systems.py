@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from ...runtime.errors import MissingExtraError
 from ...runtime.preprocess import (
@@ -27,6 +28,7 @@ def one_backbone(
     height: int,
     *,
     head: Head | None = None,
+    pool: Literal["head", "average"] = "head",
     stages: tuple[int, ...] = (),
     decode: FullDecode | DctDecode | None = None,
 ) -> System:
@@ -37,6 +39,7 @@ def one_backbone(
         width: of the view, in pixels.
         height: likewise.
         head: linear if not given.
+        pool: of the last feature map; see `Branch`.
         stages: whose pooled features are outputs too.
         decode: full if not given.
 
@@ -59,6 +62,7 @@ def one_backbone(
         name="image",
         backbone=backbone,
         views=("image",),
+        pool=pool,
         stages=stages,
         normalisation=backbone_normalisation(backbone),
     )

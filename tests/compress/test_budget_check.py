@@ -113,3 +113,16 @@ def test_views_that_are_not_one_resize_are_left_to_the_record() -> None:
     smaller_input, smaller_student, _ = ways_out(system, parse_budget("20MMACs"))
     assert smaller_input == "smaller views: those of cut are stated in its record"
     assert "mobilenetv3_small_100 at 128x128" in smaller_student
+
+
+def test_a_budget_in_another_convention_is_held_in_that_one() -> None:
+    system = small_system()
+    strict, published = count_system(system), count_system(system, "ptflops-aten")
+    assert published.macs < strict.macs
+    limit = (published.macs + strict.macs) // 2
+    assert check_budget(system, parse_budget(f"{limit},ptflops-aten")) == published
+    with pytest.raises(BudgetError):
+        check_budget(system, parse_budget(f"{limit}"))
+    with pytest.raises(BudgetError, match=r"macs \(ptflops-aten\)") as caught:
+        check_budget(system, parse_budget(f"{published.macs - 1},ptflops-aten"))
+    assert "sizes are solved in strict" in caught.value.mend

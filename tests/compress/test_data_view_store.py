@@ -15,7 +15,7 @@ import pytest
 from edgeiqa.compress.data.crops import draw_crops
 from edgeiqa.compress.data.distortions import Distortion
 from edgeiqa.compress.data.items import Item, cut_item, read_photographs
-from edgeiqa.compress.data.view_store import open_views, store_bytes
+from edgeiqa.compress.data.view_store import open_views, remove_views, store_bytes
 from edgeiqa.runtime.decode import open_photo
 from edgeiqa.runtime.errors import DataError, PhotoError, UsageError
 from edgeiqa.runtime.preprocess import Crop, Preprocess, Resize, View
@@ -187,6 +187,23 @@ def test_a_kill_between_the_two_names_is_mended(items: list[Item], expected: tup
     (store / "corners.npy").rename(store / "corners.npy.partial")
     views = open_views(tmp_path, items[:5], PREPROCESS, on_item=_refuse)
     assert _equal(views, tuple(view[:5] for view in expected))
+
+
+def test_a_store_that_was_removed_in_part_is_cut_again(
+    items: list[Item], expected: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_views(tmp_path / "views", items, PREPROCESS, chunk=CHUNK)
+
+    def removed_in_part(folder: Path, **_: object) -> None:
+        next(folder.glob("*/whole.npy")).unlink()
+
+    monkeypatch.setattr(shutil, "rmtree", removed_in_part)
+    remove_views(tmp_path / "views")
+    monkeypatch.undo()
+    assert _equal(open_views(tmp_path / "views", items, PREPROCESS, chunk=CHUNK), expected)
+    remove_views(tmp_path / "views")
+    assert not (tmp_path / "views").exists()
+    remove_views(tmp_path / "views")
 
 
 def test_damage_is_told_with_the_mend(items: list[Item], tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ import math
 
 import pytest
 from edgeiqa.compress.input_size import InputSize, count_system, network_stride, solve_input_size
-from edgeiqa.compress.models import System, one_backbone
+from edgeiqa.compress.models import Branch, Linear, System, one_backbone
+from edgeiqa.profiles.cost import CONVENTIONS
 from edgeiqa.runtime.errors import BudgetError, ModelError, UsageError
+from edgeiqa.runtime.preprocess import Operation, Patches, Preprocess, Resize, View
 
 SMALL = "mobilenetv3_small_050"
 
@@ -140,3 +142,28 @@ def test_sizes_that_a_network_refuses_are_passed_over() -> None:
     # Of the multiples of 24 those of 16 are the multiples of 48.
     solved = solve_input_size("vit_tiny_patch16_224", macs_limit=10**9, image=(120, 120), stride=24)
     assert (solved.width, solved.height) == (96, 96)
+
+
+def test_nine_patches_cost_nine_times_one() -> None:
+    branch = Branch(name="image", backbone=SMALL, views=("image",))
+
+    def system(*operations: Operation) -> System:
+        preprocess = Preprocess(views=(View(name="image", operations=operations),))
+        return System(name="patched", preprocess=preprocess, branches=(branch,), head=Linear())
+
+    nine, one = system(Resize(width=96, height=96), Patches(rows=3, columns=3)), system(Resize(width=32, height=32))
+    assert nine.preprocess.shapes == {"image": (9, 32, 32, 3)}
+    # The head sees the mean of the nine.
+    many, single = count_system(nine).by_operator, count_system(one).by_operator
+    assert many == {operator: macs * (1 if operator == "linear" else 9) for operator, macs in single.items()}
+    for convention in CONVENTIONS:
+        assert count_system(nine, convention).macs == pytest.approx(9 * count_system(one, convention).macs, rel=0.01)
+
+
+def test_a_system_costs_all_its_views_in_each_convention() -> None:
+    system = one_backbone(SMALL, 64, 64)
+    strict, pytorch, aten = (count_system(system, convention) for convention in CONVENTIONS)
+    assert [cost.convention for cost in (strict, pytorch, aten)] == list(CONVENTIONS)
+    assert len({strict.macs, pytorch.macs, aten.macs}) == 3
+    assert strict.parameters == pytorch.parameters == aten.parameters
+    assert strict.input_sizes == aten.input_sizes == {"image": (1, 64, 64, 3)}

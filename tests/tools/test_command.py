@@ -17,8 +17,9 @@ from .command import edgeiqa, require_refusal
 
 def test_the_verbs_of_this_version() -> None:
     assert list(VERBS) == [
+        "quickstart",
         *("score", "evaluate", "verify", "info", "unpack", "profile"),
-        *("teach", "distill", "cache", "export", "calibrate", "doctor"),
+        *("teach", "plan", "distill", "cache", "export", "calibrate", "doctor"),
     ]
 
 

@@ -163,6 +163,7 @@ def quickstart(names: tuple[str, ...] = ("china.jpg", "b.png")) -> str:
         "Quickstart",
         summary="Done in 96 seconds.",
         pictures=[ScoredPicture(name, picture, 71.25, 68.0, "somebody, CC BY 2.0") for name in names],
+        distorted=[ScoredPicture("blur", picture, 20.0, 25.0, note="severity 1")],
         training=[{"epoch": 1, "score": 0.2}, {"epoch": 2, "score": 0.1}],
         severities={"blur": [(0, 70, 66), (1, 20, 25)], "jpeg": []},
         budget=[Bar("compute", 0.3, 0.5, "GMACs")],
@@ -175,7 +176,10 @@ def test_the_page_of_quickstart() -> None:
     page = read_page(quickstart())
     captions = page.texts("figcaption")
     assert captions[0] == "china.jpg\nteacher 71.2\nstudent 68.0\nsomebody, CC BY 2.0"
-    assert [image["alt"] for image in page.all("img")] == ["Photograph china.jpg", "Photograph b.png"]
+    assert [image["alt"] for image in page.all("img")] == [
+        f"Photograph {name}" for name in ("china.jpg", "b.png", "blur")
+    ]
+    assert "blur\nseverity 1\nteacher 20.0\nstudent 25.0" in captions
     assert page.texts("p")[1:3] == ["It shows that the steps work.", "It does not show accuracy."]
     alts = [svg["aria-label"] for svg in page.all("svg")]
     assert alts[0].endswith("teacher: 70 to 20; student: 66 to 25.")
@@ -185,7 +189,9 @@ def test_the_page_of_quickstart() -> None:
 
 def test_the_page_of_quickstart_takes_any_name() -> None:
     page = read_page(quickstart(HOSTILE))
-    assert [image["alt"] for image in page.all("img")] == [f"Photograph {readable(name)}" for name in HOSTILE]
+    assert [image["alt"] for image in page.all("img")] == [
+        f"Photograph {readable(name)}" for name in (*HOSTILE, "blur")
+    ]
 
 
 def test_pages_are_the_same_for_the_same_records() -> None:

@@ -20,6 +20,7 @@ from edgeiqa.runtime.manifest import WeightedMean
 from edgeiqa.runtime.scorer import Scorer
 from edgeiqa.runtime.views import cut_views
 from edgeiqa.tools import packing
+from edgeiqa.tools.runs import finish_run, start_run
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
@@ -106,6 +107,16 @@ def test_without_an_input_the_newest_run_is_taken(run_folder: Path, in_folder: P
     assert (ran.code, ran.out) == (0, "out/mine.eiqa\n")
     assert f"the newest run: {Path('runs') / 'new'}" in ran.err
     assert Bundle.open("out/mine.eiqa").manifest.name == "mine"
+
+
+def test_a_run_of_teach_is_all_of_its_members_and_only_when_it_is_finished(run_folder: Path, in_folder: Path) -> None:
+    run = start_run(in_folder / "runs", "teach", "pair", {})
+    shutil.copytree(run_folder, run / "members")
+    ran = edgeiqa("export", "-o", "mine.eiqa")
+    require_refusal(ran, "not finished", f"edgeiqa teach --resume {run.relative_to(in_folder)}")
+    finish_run(run)
+    assert packing.find_checkpoints(run) == [run / "members" / "first", run / "members" / "second"]
+    assert packing.find_checkpoints(run / "members" / "second") == [run / "members" / "second"]
 
 
 def test_weights_of_a_file_are_said_by_name_alone(in_folder: Path) -> None:

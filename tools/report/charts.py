@@ -298,7 +298,8 @@ def bars_with_limits(bars: Sequence[Bar]) -> str:
             fill: dict[str, Any] = {"color": series_colour(1 if over else 0), "alpha": 0.85}
             axes.barh(-row, share, height=0.42, **fill, hatch="///" if over else None, edgecolor=INK, linewidth=0)
             _row_text(axes, row, bar.name, f"{bar.value:.4g} of {bar.limit:.4g} {shorten(on_one_line(bar.unit), 12)}")
-        axes.axvline(100, color=INK, linewidth=1.4)
+            # Not through the text above.
+            axes.plot((100, 100), (-row - 0.3, -row + 0.22), color=INK, linewidth=1.4)
         axes.set(xlim=(0, max(110.0, 1.05 * max(shares))), xlabel="% of the limit")
         _rows_only(axes, len(bars))
         return ()

@@ -22,6 +22,7 @@ class ScoredPicture:
         teacher: score on the outer scale.
         student: likewise.
         credit: photographer and licence; empty where none is due.
+        note: what else is to be said of it, such as that it was held out.
     """
 
     name: str
@@ -29,6 +30,7 @@ class ScoredPicture:
     teacher: float
     student: float
     credit: str = ""
+    note: str = ""
 
 
 def quickstart_page(
@@ -36,6 +38,7 @@ def quickstart_page(
     *,
     summary: str,
     pictures: Sequence[ScoredPicture],
+    distorted: Sequence[ScoredPicture] = (),
     training: Sequence[Mapping[str, float]],
     severities: Mapping[str, Severities],
     budget: Sequence[Bar],
@@ -48,6 +51,7 @@ def quickstart_page(
         title: of the page.
         summary: what was done, in a sentence or two.
         pictures: in order, with both scores.
+        distorted: versions of the photograph that the severities are of; may be empty.
         training: lines of the log: ``step`` or ``epoch``, and a value by the name of each loss.
         severities: by kind of distortion, severity and both scores.
         budget: the student beside its limits; may be empty.
@@ -73,10 +77,13 @@ def quickstart_page(
             "Score against severity",
             "A score should fall as a distortion grows." if curves else "No distortion was tried.",
             curves,
+            gallery=[_picture(picture) for picture in distorted],
         ),
         Section(
             "Learning",
-            "One panel for each value of the log." if training else "Nothing is logged of the training.",
+            "The loss in training, and the student beside its teacher on what was held out."
+            if training
+            else "Nothing is logged of the training.",
             training_figures(training),
         ),
         Section(
@@ -91,5 +98,5 @@ def quickstart_page(
 
 def _picture(picture: ScoredPicture) -> Picture:
     scores = f"teacher {picture.teacher:.1f}\nstudent {picture.student:.1f}"
-    credit = f"\n{picture.credit}" if picture.credit else ""
-    return Picture(picture.data_uri, f"{picture.name}\n{scores}{credit}", alt=f"Photograph {picture.name}")
+    lines = [line for line in (picture.name, picture.note, scores, picture.credit) if line]
+    return Picture(picture.data_uri, "\n".join(lines), alt=f"Photograph {picture.name}")
