@@ -26,7 +26,7 @@ from edgeiqa.compress.data.items import Item, hash_files
 from edgeiqa.compress.data.view_store import open_views
 from edgeiqa.compress.distill import distill
 from edgeiqa.compress.distill_records import DistillLosses, DistillRecipe, DistillReport, Transfer
-from edgeiqa.compress.fit import predict
+from edgeiqa.compress.judging import predict
 from edgeiqa.compress.models.weights import LiteWeights, NoWeights, Weights
 from edgeiqa.compress.stages import Augmentation, Stage
 from edgeiqa.compress.teach_records import TeachReport

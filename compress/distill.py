@@ -38,7 +38,8 @@ from .distill_plan import (
 )
 from .distill_records import DistillRecipe, DistillReport
 from .distillation import DistillObjective, TransferExamples, TransferSet
-from .fit import STATE_NAME, HeldOut, fit, predict
+from .fit import STATE_NAME, fit
+from .judging import HeldOut, predict
 from .models.network import QualityNet, build, output_names
 from .models.records import System
 from .models.weights import FileWeights

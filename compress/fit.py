@@ -21,15 +21,15 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..profiles.metrics import plcc, rmse, srcc
 from ..runtime.errors import DataError, UsageError
 from .augment import augment
+from .judging import HeldOut, heldout_figures, predict
 from .models.network import QualityNet
 from .optimisation import make_optimizer, set_rates, trainable
 from .run_state import read_state, save_state, write_metrics
 from .stages import Keep, Stage, rate_factor
 
-__all__ = ["STATE_NAME", "Examples", "HeldOut", "Step", "fit", "predict"]
+__all__ = ["STATE_NAME", "Examples", "Step", "fit"]
 
 STATE_NAME = "resume.pt"
 _BEST_NAME = "best.pt"
@@ -59,21 +59,6 @@ class Examples(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut:
-    """Photographs that are only judged.
-
-    Attributes:
-        views: uint8 ``[N, ...]`` each.
-        rows: which of the N, int64 ``[n]``.
-        scores: of those rows, in [0, 1], float64 ``[n]``.
-    """
-
-    views: Sequence[NDArray[np.uint8]]
-    rows: NDArray[np.int64]
-    scores: NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
 class Step:
     """Where a training is: steps done of all, and the epoch's mean loss so far."""
 
@@ -90,26 +75,6 @@ class Objective(Protocol):
         self, outputs: dict[str, Tensor], targets: dict[str, Tensor], stage: Stage, seed: int
     ) -> dict[str, Tensor]:
         """``seed`` differs from step to step."""
-
-
-def predict(
-    network: QualityNet, views: Sequence[NDArray[np.uint8]], rows: NDArray[np.int64] | None = None, *, batch: int = 16
-) -> NDArray[np.float64]:
-    """Raw scores float64 ``[n]`` of rows (all, if none are said) of views ``[N, ...]``.
-
-    The network is asked in eval mode; its mode is restored.
-    """
-    rows = np.arange(len(views[0])) if rows is None else rows
-    training = network.training
-    network.eval()
-    device = next(network.parameters()).device
-    scores: list[NDArray[np.float64]] = []
-    with torch.inference_mode():
-        for start in range(0, len(rows), batch):
-            inputs = [torch.from_numpy(np.array(view[rows[start : start + batch]])).to(device) for view in views]
-            scores.append(network(*inputs)["score"].cpu().double().numpy())
-    network.train(training)
-    return np.concatenate(scores)
 
 
 def fit(
@@ -162,7 +127,7 @@ def fit(
     told = f"{run} {examples.fingerprint} {most_steps} {keep}"
     if heldout is not None and (keep != "last" or any(stage.patience is not None for stage in stages)):
         # What is held out decides then, too.
-        told += f" {_digest(heldout)}"
+        told += f" {heldout.digest}"
     return _Training(
         network=network,
         objective=objective,
@@ -350,7 +315,7 @@ class _Training:
         line["learning_rate"] = stage.learning_rate * self._rate(stage, self.step - 1)
         started = time.monotonic()
         if self.heldout is not None:
-            line |= _figures(predict(self.network, self.heldout.views, self.heldout.rows), self.heldout.scores)
+            line |= heldout_figures(predict(self.network, self.heldout.views, self.heldout.rows), self.heldout.scores)
         line["seconds"] = self.seconds + time.monotonic() - started
         # Every process must take the same decisions.
         line = self.fabric.broadcast(line)
@@ -435,22 +400,3 @@ def _set_training(network: QualityNet, stage: Stage) -> None:
         for module in network.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
-
-
-def _figures(raw: NDArray[np.float64], scores: NDArray[np.float64]) -> dict[str, float]:
-    def defined(metric: Callable[[Any, Any], float]) -> float:
-        # A network that gives one score to all has no correlation.
-        try:
-            return metric(raw, scores)
-        except DataError:
-            return math.nan
-
-    return {
-        "heldout_srcc": defined(srcc),
-        "heldout_plcc": defined(plcc),
-        "heldout_rmse": rmse(100 * raw, 100 * scores) if bool(np.isfinite(raw).all()) else math.inf,
-    }
-
-
-def _digest(heldout: HeldOut) -> str:
-    return hashlib.sha256(heldout.rows.tobytes() + heldout.scores.tobytes()).hexdigest()

@@ -34,7 +34,8 @@ from .data.dataset import Dataset
 from .data.items import Item, hash_files
 from .data.splits import Split, split_folds
 from .data.view_store import open_views, remove_views
-from .fit import STATE_NAME, HeldOut, fit, predict
+from .fit import STATE_NAME, fit
+from .judging import HeldOut, predict
 from .labelled import LabelledExamples, ScoreObjective
 from .models.backbones import feature_stages
 from .models.network import build
@@ -277,8 +278,6 @@ def _finished(home: Path, facts: dict[str, Any]) -> tuple[Checkpoint, Any]:
     found = read_record(home).provenance
     # Through JSON, as the record was.
     wanted = msgspec.json.decode(msgspec.json.encode(facts))
-    # A member that was finished before these were noted.
-    found.setdefault("data_fingerprint", wanted["data_fingerprint"])
     for name, kind in (("recipe", MemberRecipe), ("data", DataRecipe)):
         # A field that has come since has its default.
         with contextlib.suppress(msgspec.ValidationError):

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from edgeiqa.compress.fit import HeldOut, fit
+from edgeiqa.compress.fit import fit
+from edgeiqa.compress.judging import HeldOut
 from edgeiqa.compress.labelled import LabelledExamples, ScoreObjective
 from edgeiqa.compress.models.network import QualityNet, build
 from edgeiqa.compress.models.records import Head, Linear

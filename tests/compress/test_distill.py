@@ -24,7 +24,7 @@ from edgeiqa.compress.data.items import Item, cut_item
 from edgeiqa.compress.distill import TransferPhotographs, feature_widths
 from edgeiqa.compress.distill_records import DistillReport, Transfer
 from edgeiqa.compress.distillation import TransferExamples, TransferSet
-from edgeiqa.compress.fit import predict
+from edgeiqa.compress.judging import predict
 from edgeiqa.compress.models.network import build
 from edgeiqa.compress.models.records import Mlp
 from edgeiqa.compress.models.weights import NoWeights

@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from edgeiqa.compress.fit import STATE_NAME, Step, predict
+from edgeiqa.compress.fit import STATE_NAME, Step
+from edgeiqa.compress.judging import predict
 from edgeiqa.compress.labelled import ScoreObjective
 from edgeiqa.compress.models.records import Mlp
 from edgeiqa.compress.stages import Augmentation, OneCycle, ScoreLosses, Stage

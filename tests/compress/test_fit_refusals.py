@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 from edgeiqa.compress.checkpoint import RECORD_NAME, Checkpoint, save_checkpoint
-from edgeiqa.compress.fit import STATE_NAME, HeldOut, Step
+from edgeiqa.compress.fit import STATE_NAME, Step
+from edgeiqa.compress.judging import HeldOut
 from edgeiqa.compress.labelled import ScoreObjective
 from edgeiqa.compress.stages import Stage
 from edgeiqa.runtime.errors import DataError, UsageError

@@ -19,7 +19,7 @@ from edgeiqa.compress import teach as module
 from edgeiqa.compress.checkpoint import RECORD_NAME, WEIGHTS_NAME, load_checkpoint
 from edgeiqa.compress.data.dataset import read_csv
 from edgeiqa.compress.data.splits import Split
-from edgeiqa.compress.fit import predict
+from edgeiqa.compress.judging import predict
 from edgeiqa.compress.labelled import LabelledExamples
 from edgeiqa.compress.teach import MEMBERS, OUT_OF_FOLD, REPORT, SELECTION, divide, member_system
 from edgeiqa.compress.teach_records import TeachReport
