@@ -288,10 +288,10 @@ def _finished(folder: Path, facts: dict[str, Any]) -> tuple[Checkpoint, QualityN
 
 
 def _without_place(recipe: DistillRecipe) -> DistillRecipe:
-    """Of a file of weights its name and not where it lies: that is this machine's."""
+    """Of a file of weights only its name."""
     if not isinstance(recipe.weights, FileWeights):
         return recipe
-    return msgspec.structs.replace(recipe, weights=FileWeights(path=Path(recipe.weights.path).name))
+    return msgspec.structs.replace(recipe, weights=recipe.weights.without_place)
 
 
 def _steps(recipe: DistillRecipe, history: Sequence[Mapping[str, float]], count: int, most_steps: int | None) -> int:

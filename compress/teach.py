@@ -41,6 +41,7 @@ from .models.backbones import feature_stages
 from .models.network import build
 from .models.records import System
 from .models.systems import one_backbone
+from .models.weights import FileWeights
 from .teach_records import DataRecipe, FoldFigures, MemberRecipe, TeachRecipe, TeachReport
 from .watch import SILENT, Watch
 
@@ -194,7 +195,7 @@ def _teach_member(
     items = [Item(path=photo.path, sha256=sha) for photo, sha in zip(data.dataset.photos, data.sha256, strict=True)]
     mos = data.dataset.unit_mos
     facts: dict[str, Any] = {
-        "recipe": msgspec.to_builtins(member),
+        "recipe": msgspec.to_builtins(_without_place(member)),
         "data": msgspec.to_builtins(recipe.data),
         "heldout_fold": member.heldout_fold,
         "training_photographs": len(training),
@@ -291,6 +292,13 @@ def _finished(home: Path, facts: dict[str, Any]) -> tuple[Checkpoint, Any]:
             mend="name another folder with -o, or delete this member",
         )
     return load_checkpoint(home)
+
+
+def _without_place(member: MemberRecipe) -> MemberRecipe:
+    """Of a file of weights only its name."""
+    if not isinstance(member.weights, FileWeights):
+        return member
+    return msgspec.structs.replace(member, weights=member.weights.without_place)
 
 
 def _fit_map(raw: NDArray[np.float64], unit_mos: NDArray[np.float64], member: MemberRecipe, fitted_on: str) -> ScoreMap:

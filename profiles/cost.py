@@ -29,6 +29,7 @@ pad, clamp, relu ...) is neither counted nor listed.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
@@ -189,7 +190,11 @@ def count_module(
     """
     try:
         import torch
-        from fvcore.nn import FlopCountAnalysis
+
+        with warnings.catch_warnings():
+            # It scripts a function when it is imported, which torch has begun to advise against.
+            warnings.simplefilter("ignore", FutureWarning)
+            from fvcore.nn import FlopCountAnalysis
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"no module {error.name!r}",

@@ -92,7 +92,9 @@ def expected_in_wheel() -> set[str]:
         names |= {f"{inside}/{path.name}" for path in folder.iterdir() if path.suffix == ".py"} | {f"{inside}/py.typed"}
     names |= {f"edgeiqa/export/golden/{path.name}" for path in (ROOT / "export" / "golden").iterdir()}
     names |= {f"edgeiqa/profiles/data/{path.name}" for path in (ROOT / "profiles" / "data").glob("*.toml")}
-    return names | {"edgeiqa/runtime/data/default.eiqa", "edgeiqa/tools/report/page.html.j2"}
+    names |= {f"edgeiqa/profiles/data/devices/{path.name}" for path in (ROOT / "profiles/data/devices").glob("*.toml")}
+    names |= {"edgeiqa/compress/known_accuracy.toml", "edgeiqa/tools/report/page.html.j2"}
+    return names | {"edgeiqa/runtime/data/default.eiqa"}
 
 
 @pytest.fixture(scope="module")

@@ -45,6 +45,11 @@ class FileWeights(msgspec.Struct, frozen=True, tag="file", kw_only=True, forbid_
 
     path: str
 
+    @property
+    def without_place(self) -> FileWeights:
+        """The file's name and not where it lies, which is one machine's: for what is given away."""
+        return FileWeights(path=Path(self.path).name)
+
 
 class LiteWeights(msgspec.Struct, frozen=True, tag="lite", kw_only=True, forbid_unknown_fields=True):
     """ImageNet weights of tf_efficientnet_lite0, 1 and 2 from the packages of the extra ``lite``; no network needed."""
