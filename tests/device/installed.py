@@ -15,7 +15,7 @@ from PIL import Image
 
 EXTRAS = (
     *("torch", "torchvision", "timm", "lightning", "fvcore", "safetensors", "onnx", "onnxscript", "nncf", "scipy"),
-    *("sklearn", "openvino", "tensorrt", "pandas"),
+    *("sklearn", "skimage", "matplotlib", "jinja2", "openvino", "tensorrt", "pandas"),
 )
 """Libraries of extras, and others that come with them: a device has none."""
 
