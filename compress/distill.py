@@ -5,7 +5,6 @@ The teacher speaks once, into its cache; every later student and epoch reads wha
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -42,7 +41,8 @@ from .fit import STATE_NAME, fit
 from .judging import HeldOut, predict
 from .models.network import QualityNet, build, output_names
 from .models.records import System
-from .models.weights import FileWeights
+from .models.weights import without_place
+from .run_files import write_record, write_table
 from .teach import REPORT, SELECTION
 from .teacher_cache import TeacherCache
 from .teacher_fill import estimate, fill
@@ -181,7 +181,7 @@ def _train(
 ) -> DistillReport:
     system = student_system(recipe)
     facts: dict[str, Any] = {
-        "recipe": msgspec.to_builtins(_without_place(recipe)),
+        "recipe": msgspec.to_builtins(msgspec.structs.replace(recipe, weights=without_place(recipe.weights))),
         "teacher": "none" if teacher is None else _named(teacher),
         "training_photographs": len(photographs.training),
         "most_steps": most_steps,
@@ -264,9 +264,7 @@ def _train(
     fabric.barrier()
     if fabric.is_global_zero:
         _write_table(folder / SELECTION, judged, photographs, people, said, student)
-        partial = folder / f"{REPORT}.partial"
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
-        partial.replace(folder / REPORT)
+        write_record(folder / REPORT, report)
         for name in (STATE_NAME, "best.pt"):
             (folder / name).unlink(missing_ok=True)
         remove_views(folder / _VIEWS)
@@ -285,13 +283,6 @@ def _finished(folder: Path, facts: dict[str, Any]) -> tuple[Checkpoint, QualityN
             mend="name another folder with -o",
         )
     return record, network
-
-
-def _without_place(recipe: DistillRecipe) -> DistillRecipe:
-    """Of a file of weights only its name."""
-    if not isinstance(recipe.weights, FileWeights):
-        return recipe
-    return msgspec.structs.replace(recipe, weights=recipe.weights.without_place)
 
 
 def _steps(recipe: DistillRecipe, history: Sequence[Mapping[str, float]], count: int, most_steps: int | None) -> int:
@@ -343,12 +334,9 @@ def _write_table(
     said: NDArray[np.float64] | None,
     student: NDArray[np.float64],
 ) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image", "sha256", "kind", "severity", "mos", "teacher", "student"])
-        for row, item in enumerate(judged):
-            kind = ("", "") if item.distortion is None else (item.distortion.kind, repr(item.distortion.severity))
-            known = ["" if scores is None else repr(float(scores[row])) for scores in (people, said, student)]
-            writer.writerow([photographs.images[item.sha256], item.sha256, *kind, *known])
-    partial.replace(path)
+    rows = []
+    for row, item in enumerate(judged):
+        kind = ("", "") if item.distortion is None else (item.distortion.kind, repr(item.distortion.severity))
+        known = ["" if scores is None else repr(float(scores[row])) for scores in (people, said, student)]
+        rows.append([photographs.images[item.sha256], item.sha256, *kind, *known])
+    write_table(path, ["image", "sha256", "kind", "severity", "mos", "teacher", "student"], rows)

@@ -8,7 +8,6 @@ on the selection part.
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,7 +40,8 @@ from .models.backbones import feature_stages
 from .models.network import build
 from .models.records import System
 from .models.systems import one_backbone
-from .models.weights import FileWeights
+from .models.weights import without_place
+from .run_files import write_record, write_table
 from .teach_records import DataRecipe, FoldFigures, MemberRecipe, TeachRecipe, TeachReport
 from .watch import SILENT, Watch
 
@@ -132,7 +132,7 @@ def teach(
     made.barrier()
     if made.is_global_zero:
         _write_tables(recipe, data, trained, folder)
-        _write(folder / REPORT, msgspec.json.format(msgspec.json.encode(report), indent=2))
+        write_record(folder / REPORT, report)
         remove_views(folder / _VIEWS)
     return report
 
@@ -195,7 +195,7 @@ def _teach_member(
     items = [Item(path=photo.path, sha256=sha) for photo, sha in zip(data.dataset.photos, data.sha256, strict=True)]
     mos = data.dataset.unit_mos
     facts: dict[str, Any] = {
-        "recipe": msgspec.to_builtins(_without_place(member)),
+        "recipe": msgspec.to_builtins(msgspec.structs.replace(member, weights=without_place(member.weights))),
         "data": msgspec.to_builtins(recipe.data),
         "heldout_fold": member.heldout_fold,
         "training_photographs": len(training),
@@ -294,13 +294,6 @@ def _finished(home: Path, facts: dict[str, Any]) -> tuple[Checkpoint, Any]:
     return load_checkpoint(home)
 
 
-def _without_place(member: MemberRecipe) -> MemberRecipe:
-    """Of a file of weights only its name."""
-    if not isinstance(member.weights, FileWeights):
-        return member
-    return msgspec.structs.replace(member, weights=member.weights.without_place)
-
-
 def _fit_map(raw: NDArray[np.float64], unit_mos: NDArray[np.float64], member: MemberRecipe, fitted_on: str) -> ScoreMap:
     try:
         return fit_sigmoid(raw, _LOW + (_HIGH - _LOW) * unit_mos, _LOW, _HIGH, fitted_on=fitted_on)
@@ -377,9 +370,9 @@ def _write_tables(recipe: TeachRecipe, data: _Data, trained: Sequence[_Trained],
         ]
         if not speaking:
             lines += [[*known(row), fold, "", "", ""] for row in rows]
-    _write_csv(folder / OUT_OF_FOLD, ["image", "sha256", "mos", "fold", "member", "raw", "score"], lines)
+    write_table(folder / OUT_OF_FOLD, ["image", "sha256", "mos", "fold", "member", "raw", "score"], lines)
     scores = np.stack([one.selection for one in trained], axis=1)
-    _write_csv(
+    write_table(
         folder / SELECTION,
         ["image", "sha256", "mos", *(member.name for member in recipe.members), "ensemble"],
         [
@@ -387,18 +380,3 @@ def _write_tables(recipe: TeachRecipe, data: _Data, trained: Sequence[_Trained],
             for row, said in zip(data.rows(data.split.selection).tolist(), scores, strict=True)
         ],
     )
-
-
-def _write_csv(path: Path, columns: list[str], lines: list[list[object]]) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(lines)
-    partial.replace(path)
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)

@@ -21,7 +21,16 @@ from ...runtime.errors import MissingExtraError, ModelError, RecordError
 from .backbones import create_backbone, pretrained_cfg
 from .records import HALF, Branch
 
-__all__ = ["FileWeights", "HubWeights", "LiteWeights", "NoWeights", "Weights", "load_backbone", "read_state"]
+__all__ = [
+    "FileWeights",
+    "HubWeights",
+    "LiteWeights",
+    "NoWeights",
+    "Weights",
+    "load_backbone",
+    "read_state",
+    "without_place",
+]
 
 _WAYS_OUT = (
     "give a file you have with --weights FILE, take an EfficientNet-Lite with --weights lite, or start from random "
@@ -45,11 +54,6 @@ class FileWeights(msgspec.Struct, frozen=True, tag="file", kw_only=True, forbid_
 
     path: str
 
-    @property
-    def without_place(self) -> FileWeights:
-        """The file's name and not where it lies, which is one machine's: for what is given away."""
-        return FileWeights(path=Path(self.path).name)
-
 
 class LiteWeights(msgspec.Struct, frozen=True, tag="lite", kw_only=True, forbid_unknown_fields=True):
     """ImageNet weights of tf_efficientnet_lite0, 1 and 2 from the packages of the extra ``lite``; no network needed."""
@@ -70,6 +74,11 @@ class NoWeights(msgspec.Struct, frozen=True, tag="none", kw_only=True, forbid_un
 
 
 Weights = HubWeights | FileWeights | LiteWeights | NoWeights
+
+
+def without_place(weights: Weights) -> Weights:
+    """Of a file its name and not where it lies, which is one machine's: for what is given away."""
+    return FileWeights(path=Path(weights.path).name) if isinstance(weights, FileWeights) else weights
 
 
 def load_backbone(branch: Branch, width: int, height: int, weights: Weights) -> nn.Module:
