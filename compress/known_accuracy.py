@@ -39,6 +39,8 @@ class QualityFigure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         photographs: how many it is measured on.
         srcc: Spearman's correlation.
         plcc: Pearson's; None where the source gives none.
+        macs: strict multiply-adds of one photograph, counted here; None where the source does not tell the network and
+            its input well enough to count it.
         conditions: the network, what it was trained on, and which part it is measured on.
         origin: ``own`` (by this repository's command), ``published``, or ``computed`` from published predictions.
         source: command or citation.
@@ -49,15 +51,18 @@ class QualityFigure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     photographs: int
     srcc: float
     plcc: float | None = None
+    macs: int | None = None
     conditions: str
     origin: Literal["own", "published", "computed"]
     source: str
 
     def __post_init__(self) -> None:
-        if not (self.photographs > 2 and all(-1 <= value <= 1 for value in (self.srcc, self.plcc or 0.0))):
+        correlations = all(-1 <= value <= 1 for value in (self.srcc, self.plcc or 0.0))
+        if not (self.photographs > 2 and correlations and (self.macs is None or self.macs > 0)):
             raise RecordError(
-                f"{self.backbone} on {self.photographs} photographs with SRCC {self.srcc}, PLCC {self.plcc}",
-                expected="correlations in [-1, 1] over at least 3 photographs",
+                f"{self.backbone} on {self.photographs} photographs with SRCC {self.srcc}, PLCC {self.plcc}, "
+                f"{self.macs} multiply-adds",
+                expected="correlations in [-1, 1] over at least 3 photographs, and multiply-adds above 0",
                 mend="correct the figure",
             )
 

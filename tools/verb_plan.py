@@ -15,6 +15,7 @@ from .options import (
     json_option,
     parse_size,
     require_libraries,
+    require_writable,
     with_device,
 )
 from .show import print_json, print_table, say, with_progress
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ..profiles.budget import Budget
     from ..profiles.device import Device
 
-__all__ = ["plan"]
+__all__ = ["CACHE_NAME", "go_on_command", "plan"]
 
 CACHE_NAME = "plan-cache.json"
 _BUDGET = "50GMACs"
@@ -80,6 +81,8 @@ def plan(
     nothing fits.
     """
     require_libraries(("torch", "timm", "fvcore", "matplotlib", "jinja2"), "compress")
+    if html is not None:
+        require_writable(html)
     budget, target = _limits(budget_text, device)
     photograph, only = parse_size(image), None if size is None else parse_size(size)
     from ..compress.plan import plan as find
@@ -99,7 +102,7 @@ def plan(
         measure=measure,
         progress=with_progress,
     )
-    go_on = _go_on(found, budget_text, device)
+    go_on = go_on_command(found, budget_text, device)
     _tell(found, go_on, as_json)
     if html is not None:
         from .report.page import write_page
@@ -168,7 +171,7 @@ def _cells(row: PlanRow, recommended: bool) -> list[str]:
     ]
 
 
-def _go_on(found: Plan, budget_text: str | None, device_name: str | None) -> str:
+def go_on_command(found: Plan, budget_text: str | None, device_name: str | None) -> str:
     """The command that makes the recommended row; empty where there is none."""
     if found.recommended is None:
         return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -14,7 +15,17 @@ from ..profiles.full_profile import measure_bundle, profile_bundle
 from ..runtime.bundle import Bundle
 from ..runtime.errors import UsageError
 from .bundle_ways_out import bundle_ways_out
-from .options import PathArgument, budget_of, device_option, engine_options, json_option, with_device
+from .options import (
+    PathArgument,
+    budget_of,
+    device_option,
+    engine_options,
+    json_option,
+    parse_size,
+    require_libraries,
+    require_writable,
+    with_device,
+)
 from .profile_inputs import choose_bundle
 from .profile_show import show_baseline, show_comparison, show_profile
 from .show import print_json, say
@@ -35,12 +46,16 @@ __all__ = ["measure_bundle", "profile"]
 @click.option("--streams", type=click.IntRange(min=1), help="Most streams of the throughput. [default: the threads]")
 @click.option("--layers", type=click.IntRange(min=0), default=5, show_default=True, help="Slowest layers to print.")
 @click.option("--budget", help="Limits such as 50GMACs,16MB,30ms, or a name such as uhd-50g; exit status 1 if broken.")
+@click.option("--html", type=PathArgument, help="Write a page: charts, layers that sort, the plan as far as counted.")
+@click.option(
+    "--image", default="3840x2160", show_default=True, help="WIDTHxHEIGHT of the photographs that the page plans for."
+)
 @click.option(
     "--runs-folder",
     type=PathArgument,
     default=Path("runs"),
     show_default=True,
-    help="Where the newest student is looked for when no BUNDLE is named.",
+    help="Where the newest student is when no BUNDLE is named, and the counts of edgeiqa plan.",
 )
 @device_option
 @engine_options
@@ -56,6 +71,8 @@ def profile(
     streams: int | None,
     layers: int,
     budget: str | None,
+    html: Path | None,
+    image: str,
     runs_folder: Path,
     device: str | None,
     engine: str | None,
@@ -68,7 +85,10 @@ def profile(
     Without BUNDLE: the newest student in the folder of runs, else the default one. What cannot be measured here is
     said, with the reason.
     """
-    budget = with_device(budget, device)
+    stated, budget = budget, with_device(budget, device)
+    if html is not None:
+        _require_page(html, (*bundles, photo, baseline), compare)
+    size = parse_size(image)
     if compare:
         _compare(bundles, photo, runs, warmup, engine, precision, threads, baseline, budget, as_json)
         return
@@ -79,6 +99,7 @@ def profile(
     limits = None if budget is None else budget_of(budget)
     older = None if baseline is None else read_baseline(baseline)
     opened = choose_bundle(bundles[0] if bundles else None, runs_folder)
+    tell: Callable[[str], object] = say if sys.stderr.isatty() else lambda _: None
     measured = profile_bundle(
         opened,
         photo if photo is not None else opened.read(opened.manifest.golden[0].source),
@@ -89,7 +110,7 @@ def profile(
         threads=threads,
         streams=streams,
         brief=brief,
-        tell=say if sys.stderr.isatty() else lambda _: None,
+        tell=tell,
     )
     if limits is not None:
         measured = msgspec.structs.replace(measured, violations=limits.check(measured))
@@ -103,6 +124,20 @@ def profile(
             say(f"{sum(change.changed for change in report.changes)} quantities changed since {baseline.name}")
         else:
             show_baseline(report, baseline.name)
+    if html is not None:
+        from .profile_page import write_profile_page
+
+        tell("the page")
+        write_profile_page(
+            html,
+            measured,
+            opened,
+            budget=limits,
+            budget_text=stated,
+            device=device,
+            image=size,
+            runs=runs_folder,
+        )
     if measured.violations and limits is not None:
         click.echo(f"over the budget {limits.name}:", err=True)
         for violation in measured.violations:
@@ -110,6 +145,19 @@ def profile(
         for way in bundle_ways_out(opened, measured, limits):
             click.echo(f"  {way}", err=True)
         sys.exit(1)
+
+
+def _require_page(html: Path, others: tuple[Path | None, ...], compare: bool) -> None:
+    """Refuse what would end without a page, or in the place of another file, before minutes of measuring."""
+    if compare:
+        raise UsageError(
+            "--html with --compare", expected="the page of one bundle", mend="leave one of the two out; --json has both"
+        )
+    require_libraries(("jinja2", "matplotlib"), "report")
+    require_writable(html)
+    for other in others:
+        if other is not None and other.exists() and html.exists() and html.samefile(other):
+            raise UsageError(f"--html {html}, which is read", expected="a file of its own", mend="name another one")
 
 
 def _compare(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -22,6 +25,8 @@ HOSTILE = (
     "x" * 300,
 )
 """Names of files and members that a page must show and nothing else."""
+
+SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "report" / "sort_tables.js"
 
 _VOID = {"meta", "img", "br", "link", "input", "hr"}
 _SVG = "{http://www.w3.org/2000/svg}"
@@ -64,13 +69,16 @@ class Page(HTMLParser):
         return ["".join(text) for name, _, text in self.elements if name == tag]
 
 
-def read_page(html: str) -> Page:
-    """The page, once it is known to be well-formed, to stand alone, and to be readable without eyes."""
+def read_page(html: str, *, sorts: bool = False) -> Page:
+    """The page, once it is known to be well-formed, to stand alone, and to be readable without eyes.
+
+    Without a script; where a table ``sorts``, with the one that sorts it and no other.
+    """
     page = Page(html)
     assert html.startswith("<!doctype html>\n")
     assert page.all("html") == [{"lang": "en"}]
     assert len(page.texts("h1")) == len(page.texts("title")) == 1
-    assert not {"script", "link", "iframe", "object", "base", "form", "foreignobject"} & {e[0] for e in page.elements}
+    assert not {"link", "iframe", "object", "base", "form", "foreignobject"} & {e[0] for e in page.elements}
     ids = [attributes["id"] for _, attributes, _ in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     for _, attributes, _ in page.elements:
@@ -84,7 +92,16 @@ def read_page(html: str) -> Page:
     (style,) = page.texts("style")
     assert "url(" not in style and "@import" not in style
     (policy,) = [meta["content"] for meta in page.all("meta") if "http-equiv" in meta]
-    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    allowed = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    if sorts:
+        (script,) = page.texts("script")
+        assert page.all("script") == [{}] and SCRIPT.read_text(encoding="utf-8") == script
+        # Of the bytes in the file, as the browser takes it.
+        (inside,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+        digest = hashlib.sha256(inside.encode()).digest()
+        allowed += f"; script-src 'sha256-{base64.b64encode(digest).decode()}'"
+    assert policy == allowed
+    assert len(page.all("script")) == sorts == ("data-sortable" in html)
     assert len(page.all("caption")) == len(page.all("table"))
     assert len(page.all("figcaption")) == len(page.all("figure"))
     assert all("alt" in image for image in page.all("img"))

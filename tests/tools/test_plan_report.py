@@ -40,6 +40,21 @@ def test_the_chosen_point_is_ringed_and_the_limit_drawn() -> None:
     assert len(upright) == 1 + len([line for line in plain.lines("currentColor") if not np.ptp(line[:, 0])])
 
 
+def test_marked_points_are_stars_in_ink() -> None:
+    drawing = Drawing(pareto(POINTS, marked=[Choice("mine", "this bundle", 1000.0, 40.0)]))
+    (star,) = drawing.marks("currentColor")
+    everything = np.concatenate([drawing.marks(series(1)), drawing.marks(series(2)), star[None]])
+    assert is_affine(everything[:, 0], np.log([1.0, 100.0, 10.0, 1000.0]))
+    assert is_affine(everything[:, 1], [10.0, 20.0, 30.0, 40.0])
+    assert "this bundle" in drawing.text and "this bundle: mine, 1000 GMACs, 40 % of pixels seen." in drawing.alt
+    assert Drawing(pareto([], marked=[Choice("mine", "this bundle", 1.0, 2.0)])).marks("currentColor").shape == (1, 2)
+
+
+def test_a_long_name_of_the_chosen_one_leaves_the_legend_its_two_columns() -> None:
+    drawing = Drawing(pareto([Choice("x" * 60, "g", 1.0, 2.0)], 0))
+    assert f"{'x' * 11}…{'x' * 10}" in drawing.text and "x" * 60 in drawing.alt
+
+
 def test_gains_of_several_decades_are_drawn_by_their_logarithm() -> None:
     gains = [1.0, 10.0, 100.0]
     (places,) = [Drawing(pareto([Choice(str(y), "g", y, y) for y in gains])).marks(series(1))]

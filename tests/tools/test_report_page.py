@@ -116,6 +116,28 @@ def test_a_row_has_a_cell_for_each_column() -> None:
         Table("caption", ("a", "b"), [("1",)])
 
 
+def test_a_table_that_sorts_brings_the_only_script(tmp_path: Path) -> None:
+    """As the file holds it, byte for byte; what is beside it stays as it was."""
+    table = Table("Figures.", ("of", "ms"), [("a", "1"), ("b", "")], sortable=True)
+    html = render_page("t", [Section("s", tables=[table, Table("Others.", ("a", "b", "c"), [])])], summary="")
+    page = read_page(html, sorts=True)
+    assert [("data-sortable" in each) for each in page.all("table")] == [True, False]
+    assert page.texts("td") == ["1", ""] and page.texts("th")[:2] == ["of", "ms"]
+    write_page(tmp_path / "page.html", html)
+    read_page((tmp_path / "page.html").read_bytes().decode(), sorts=True)
+
+
+def test_tables_stand_beside_charts_where_the_section_says_so() -> None:
+    tables = [Table("Figures.", ("of", "ms"), [("a", "1")])]
+    plain, beside = (
+        render_page("t", [Section("s", "", [Figure(CURVE, "c")], tables, beside=there)], summary="")
+        for there in (False, True)
+    )
+    divisions = [attributes.get("class") for attributes in read_page(beside).all("div")]
+    assert divisions == ["beside", "figures", None, "table words"]
+    assert "beside" not in plain and len(read_page(plain).all("div")) == 2
+
+
 @pytest.mark.parametrize("svg", ["<svg", "<p>text</p>", "<svg/><script/>"])
 def test_a_figure_is_a_drawing(svg: str) -> None:
     with pytest.raises(RecordError, match="a figure"):

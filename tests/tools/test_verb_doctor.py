@@ -28,7 +28,7 @@ def test_the_default_bundle_verifies_on_every_engine() -> None:
         "openvino": "verified",
     }
     assert seen["threads"] >= 1 and seen["host"]["python"].startswith("3.")
-    assert set(seen["extras"]) == {"openvino", "evaluate", "compress", "export", "lite"}
+    assert set(seen["extras"]) == {"openvino", "evaluate", "report", "compress", "export", "lite"}
     assert all(version for libraries in seen["extras"].values() for version in libraries.values())
     assert seen["cpu_flags"] is None or isinstance(seen["cpu_flags"], list)
 

@@ -19,7 +19,16 @@ from numpy.typing import ArrayLike, NDArray
 from ...profiles.metrics import Interval
 from ...runtime.errors import DataError, UsageError, require_field
 from ...runtime.score_map import ScoreMap
-from .drawing import INK, draw_panel, line_style, marker, nothing_to_draw, series_colour
+from .drawing import (
+    INK,
+    draw_panel,
+    line_style,
+    marker,
+    nothing_to_draw,
+    row_text,
+    rows_only,
+    series_colour,
+)
 from .text import on_one_line, shorten, term_words
 
 __all__ = [
@@ -297,11 +306,11 @@ def bars_with_limits(bars: Sequence[Bar]) -> str:
             over = share > 100
             fill: dict[str, Any] = {"color": series_colour(1 if over else 0), "alpha": 0.85}
             axes.barh(-row, share, height=0.42, **fill, hatch="///" if over else None, edgecolor=INK, linewidth=0)
-            _row_text(axes, row, bar.name, f"{bar.value:.4g} of {bar.limit:.4g} {shorten(on_one_line(bar.unit), 12)}")
+            row_text(axes, row, bar.name, f"{bar.value:.4g} of {bar.limit:.4g} {shorten(on_one_line(bar.unit), 12)}")
             # Not through the text above.
             axes.plot((100, 100), (-row - 0.3, -row + 0.22), color=INK, linewidth=1.4)
         axes.set(xlim=(0, max(110.0, 1.05 * max(shares))), xlabel="% of the limit")
-        _rows_only(axes, len(bars))
+        rows_only(axes, len(bars))
         return ()
 
     said = "; ".join(
@@ -321,10 +330,10 @@ def intervals(rows: Mapping[str, Interval], *, x_label: str, decimals: int = 3) 
         for row, (name, figure) in enumerate(drawn.items()):
             axes.plot((figure.low, figure.high), (-row, -row), color=series_colour(0), linewidth=2.2)
             axes.plot(figure.value, -row, color=series_colour(0), marker="o", markersize=6.5)
-            _row_text(axes, row, name, _with_interval(figure, decimals))
+            row_text(axes, row, name, _with_interval(figure, decimals))
         axes.set(xlabel=x_label)
         axes.margins(x=0.08)
-        _rows_only(axes, len(drawn))
+        rows_only(axes, len(drawn))
         return ()
 
     said = "; ".join(f"{name}: {_with_interval(row, decimals)}" for name, row in drawn.items())
@@ -334,17 +343,6 @@ def intervals(rows: Mapping[str, Interval], *, x_label: str, decimals: int = 3) 
 
 def _with_interval(figure: Interval, decimals: int) -> str:
     return f"{figure.value:.{decimals}f} ({figure.low:.{decimals}f} to {figure.high:.{decimals}f})"
-
-
-def _row_text(axes: Axes, row: int, name: str, figures: str) -> None:
-    style: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "bottom", "fontsize": 10.0}
-    axes.text(0.0, -row + 0.24, shorten(on_one_line(name), 40), ha="left", **style)
-    axes.text(1.0, -row + 0.24, figures, ha="right", **style)
-
-
-def _rows_only(axes: Axes, rows: int) -> None:
-    axes.set(ylim=(0.4 - rows, 0.75), yticks=[])
-    axes.spines["left"].set_visible(False)
 
 
 def _finite_points(points: Points) -> NDArray[np.float64]:

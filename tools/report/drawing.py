@@ -8,6 +8,7 @@ same bytes with the same matplotlib.
 from __future__ import annotations
 
 import io
+import math
 import textwrap
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,13 +17,26 @@ from xml.etree import ElementTree
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .colours import LIGHT_INK, LIGHT_SERIES, series_variable
 from .text import on_one_line, shorten
 
-__all__ = ["INK", "LineStyle", "draw_panel", "line_style", "marker", "nothing_to_draw", "series_colour"]
+__all__ = [
+    "INK",
+    "LineStyle",
+    "draw_panel",
+    "line_style",
+    "marker",
+    "nothing_to_draw",
+    "plain_logarithm",
+    "row_text",
+    "rows_only",
+    "series_colour",
+]
 
 LineStyle = str | tuple[int, tuple[float, ...]]
 """As matplotlib takes it: solid, or the lengths of dashes and gaps."""
@@ -34,6 +48,7 @@ _WIDTH = 4.9
 _LEGEND_ROW = 0.21
 _MOST_LABEL = 44
 _NOTE_WIDTH = 62
+_FEW_DECADES = 2.3
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
 
@@ -141,6 +156,28 @@ def nothing_to_draw(what: str) -> str:
         return ()
 
     return draw_panel(draw, what, height=0.6 + _LEGEND_ROW * len(lines))
+
+
+def row_text(axes: Axes, row: int, name: str, figures: str) -> None:
+    """A name to the left and figures to the right above the bar at height ``-row``."""
+    style: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "bottom", "fontsize": 10.0}
+    axes.text(0.0, -row + 0.24, shorten(on_one_line(name), 40), ha="left", **style)
+    axes.text(1.0, -row + 0.24, figures, ha="right", **style)
+
+
+def rows_only(axes: Axes, rows: int) -> None:
+    """Axes for bars at heights 0 to ``1 - rows``, which have their names above them."""
+    axes.set(ylim=(0.4 - rows, 0.75), yticks=[])
+    axes.spines["left"].set_visible(False)
+
+
+def plain_logarithm(axis: Axis) -> None:
+    """Ticks of a logarithmic axis as plain numbers, not as powers of ten, which matplotlib writes as formulas."""
+    low, high = axis.get_view_interval()
+    decades = math.log10(high / low)
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < _FEW_DECADES else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _label(name: str) -> str:

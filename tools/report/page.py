@@ -1,12 +1,14 @@
 """A page that stands alone: one HTML file that asks for nothing from anywhere.
 
-Styles are inside, charts are inline SVG, pictures are data; a content security policy forbids scripts and requests.
-All text is escaped. The page follows the reader's choice of light or dark, reads on a phone, and prints on white.
+Styles are inside, charts are inline SVG, pictures are data; a content security policy forbids requests, and scripts
+but for one: where a table sorts, that which sorts it, by its hash. All text is escaped. The page follows the reader's
+choice of light or dark, reads on a phone, and prints on white.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import re
 from collections.abc import Sequence
@@ -26,6 +28,7 @@ from .text import readable
 __all__ = ["Figure", "Picture", "Section", "Table", "render_page", "thumbnail", "write_page"]
 
 _TEMPLATE_NAME = "page.html.j2"
+_SCRIPT_NAME = "sort_tables.js"
 _JPEG_PREFIX = "data:image/jpeg;base64,"
 _SVG = "http://www.w3.org/2000/svg"
 
@@ -51,6 +54,9 @@ class Table:
         caption: what it shows.
         columns: headings.
         rows: cells, as many as columns; the first names the row. A line end in a cell is kept.
+        sortable: whether a click on a heading sorts the rows. By number where all cells of the column that are not
+            empty are numbers (``~``, ``,`` and ``%`` aside), the greatest first at the first click; by text otherwise.
+            Without a script, and on paper until then, the rows stand as they are given.
 
     Raises:
         RecordError: a row has more or fewer cells than there are columns.
@@ -59,6 +65,7 @@ class Table:
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    sortable: bool = False
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -102,6 +109,7 @@ class Section:
         figures: charts, side by side where there is room.
         tables: below them.
         gallery: pictures, below those.
+        beside: whether tables stand beside the charts where there is room, for tables of few columns.
     """
 
     title: str
@@ -109,6 +117,7 @@ class Section:
     figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
     gallery: Sequence[Picture] = ()
+    beside: bool = False
 
 
 def render_page(title: str, sections: Sequence[Section], *, summary: str) -> str:
@@ -135,9 +144,13 @@ def render_page(title: str, sections: Sequence[Section], *, summary: str) -> str
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    source = resources.files(__package__).joinpath(_TEMPLATE_NAME).read_text(encoding="utf-8")
-    html = environment.from_string(source).render(
+    sorts = any(table.sortable for section in sections for table in section.tables)
+    script = _own_file(_SCRIPT_NAME) if sorts else ""
+    html = environment.from_string(_own_file(_TEMPLATE_NAME)).render(
         title=title,
+        script=script,
+        beside=any(section.beside for section in sections),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         summary=_paragraphs(summary),
         parts=[
             {"section": section, "paragraphs": _paragraphs(section.text), "drawings": drawn}
@@ -171,6 +184,10 @@ def thumbnail(image: Image.Image, side: int = 320) -> str:
     file = io.BytesIO()
     small.save(file, "JPEG", quality=82, optimize=True)
     return _JPEG_PREFIX + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def _own_file(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -9,15 +9,17 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ...runtime.errors import UsageError, require_field
-from .drawing import INK, draw_panel, marker, nothing_to_draw, series_colour
+from .drawing import INK, draw_panel, marker, nothing_to_draw, plain_logarithm, series_colour
+from .text import shorten
 
 __all__ = ["Choice", "pareto"]
 
 _POINTS: dict[str, Any] = {"markeredgewidth": 0.0, "linestyle": "none"}
 _DECADES = 1.2
+# Of the chosen point in the legend, so that it has two columns.
+_MOST_NAME = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ def pareto(
     points: Sequence[Choice],
     chosen: int | None = None,
     *,
+    marked: Sequence[Choice] = (),
     x_label: str = "GMACs",
     y_label: str = "% of pixels seen",
     limit: float | None = None,
@@ -57,6 +60,7 @@ def pareto(
     Args:
         points: to be drawn.
         chosen: index into them.
+        marked: further points, of which the page is: stars in the colour of the text, named by their group.
         x_label: of the cost.
         y_label: of the gain.
         limit: of the cost, drawn as an upright line.
@@ -73,10 +77,10 @@ def pareto(
             expected="an index into the points, and a limit above 0",
             mend="leave them out where there is none",
         )
-    if not points:
+    if not (points or marked):
         return nothing_to_draw(f"No values of {y_label} against {x_label}.")
     groups = list(dict.fromkeys(point.group for point in points))
-    values = [point.y for point in points]
+    values = [point.y for point in (*points, *marked)]
     log_y = math.log10(max(values) / min(values)) > _DECADES
 
     def draw(axes: Axes) -> Sequence[tuple[str, Line2D]]:
@@ -94,21 +98,26 @@ def pareto(
                 "linestyle": "none",
             }
             axes.plot(points[chosen].x, points[chosen].y, markersize=13.0, markeredgewidth=1.6, **ring)
-            handles.append((points[chosen].name, Line2D([], [], markersize=10.0, markeredgewidth=1.6, **ring)))
+            handles.append(
+                (shorten(points[chosen].name, _MOST_NAME), Line2D([], [], markersize=10.0, markeredgewidth=1.6, **ring))
+            )
+        for group in dict.fromkeys(point.group for point in marked):
+            own = [point for point in marked if point.group == group]
+            star = _POINTS | {"marker": "*", "color": INK}
+            axes.plot([point.x for point in own], [point.y for point in own], markersize=11.0, **star)
+            handles.append((group, Line2D([], [], markersize=10.0, **star)))
         if limit is not None:
             axes.axvline(limit, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
         axes.set(xlabel=x_label, ylabel=y_label, xscale="log", yscale="log" if log_y else "linear")
         for axis in (axes.xaxis, axes.yaxis) if log_y else (axes.xaxis,):
-            # Not as powers of ten, which matplotlib writes as formulas.
-            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axis.set_minor_formatter(NullFormatter())
+            plain_logarithm(axis)
         return handles
 
     named = "" if chosen is None else f" Chosen: {points[chosen].name}, {_at(points[chosen], x_label, y_label)}."
     bound = "" if limit is None else f" The limit is {limit:.4g} {x_label}."
     alt = f"{y_label} against {x_label}, {len(points)} points in {len(groups)} groups: {', '.join(groups)}."
-    return draw_panel(draw, f"{alt}{named}{bound}", height=3.6)
+    here = "".join(f" {point.group}: {point.name}, {_at(point, x_label, y_label)}." for point in marked)
+    return draw_panel(draw, f"{alt}{named}{here}{bound}", height=3.6)
 
 
 def _at(point: Choice, x_label: str, y_label: str) -> str:

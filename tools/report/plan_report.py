@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from ...compress.known_accuracy import QualityFigure
-from ...compress.plan import Plan
-from ...compress.plan_front import PlanRow
 from .page import Figure, Section, Table, render_page
 from .plan_charts import Choice, pareto
 
-__all__ = ["family", "plan_page"]
+if TYPE_CHECKING:
+    # They load torch, and a page of a profile is made where there is none.
+    from ...compress.plan import Plan
+    from ...compress.plan_front import PlanRow
+
+__all__ = ["family", "plan_page", "plan_sections", "plan_summary", "quality_section"]
 
 _FAMILIES = {
     "convnextv2": "ConvNeXt V2",
@@ -41,10 +47,20 @@ def plan_page(found: Plan, *, go_on: str) -> str:
     Returns:
         The page, for `write_page`.
     """
+    sections = plan_sections(found)
+    figured = {figure for row in (*found.rows, *found.others) for figure in row.quality}
+    if figured:
+        sections.append(
+            quality_section(sorted(figured, key=lambda figure: (figure.backbone, figure.dataset, -figure.srcc)))
+        )
+    return render_page("Plan", sections, summary=plan_summary(found, go_on=go_on))
+
+
+def plan_summary(found: Plan, *, go_on: str) -> str:
+    """What was looked at, what is left, and which row to go on with, as paragraphs."""
     width, height = found.image
-    rows = found.rows
     dropped = ", ".join(f"{count:,} by {quantity}" for quantity, count in found.dropped.items())
-    chosen = None if found.recommended is None else rows[found.recommended]
+    chosen = None if found.recommended is None else found.rows[found.recommended]
     summary = (
         f"{found.considered:,} candidates for photographs of {width}x{height} under the budget {found.budget.name}: "
         f"{found.kept:,} within it, {found.considered - found.kept:,} dropped{f' ({dropped})' if dropped else ''}."
@@ -53,10 +69,27 @@ def plan_page(found: Plan, *, go_on: str) -> str:
         summary += f"\n\nTo go on with: {_name(chosen)}, {chosen.macs / 1e9:.4g} GMACs.\n\n{go_on}"
     if found.unplanned:
         summary += f"\n\nNot foretold, and not held: {', '.join(found.unplanned)}."
+    return summary
+
+
+def plan_sections(found: Plan, *, marked: Sequence[Choice] = (), sortable: bool = False) -> list[Section]:
+    """The Pareto front as plots and a table, and the compromises of other ways to look.
+
+    Args:
+        found: the plan.
+        marked: further points in GMACs and per cent of pixels seen, as `pareto` draws them.
+        sortable: whether the tables sort.
+    """
+    rows = found.rows
+    chosen = None if found.recommended is None else rows[found.recommended]
     limit = None if found.budget.macs is None else found.budget.macs / 1e9
     pixels = [Choice(_name(row), family(row.backbone), row.macs / 1e9, 100 * row.share) for row in rows]
+    ringed = "" if chosen is None else f" Ringed: {_name(chosen)}."
     figures = [
-        Figure(pareto(pixels, found.recommended, limit=limit), "Pixels seen against multiply-adds, and the limit.")
+        Figure(
+            pareto(pixels, found.recommended, marked=marked, limit=limit),
+            f"Pixels seen against multiply-adds, and the limit.{ringed}",
+        )
     ]
     known = [row for row in rows if row.top1 is not None]
     top1 = [Choice(_name(row), family(row.backbone), 100 * row.share, row.top1 or 0.0) for row in known]
@@ -65,16 +98,16 @@ def plan_page(found: Plan, *, go_on: str) -> str:
     figures.append(Figure(svg, "The two gains against each other: pixels seen, and the backbone."))
     sections = [
         Section(
-            "The Pareto front", _HOW_TO_READ, figures, [_table("What no other row makes superfluous.", rows, chosen)]
+            "The Pareto front",
+            _HOW_TO_READ,
+            figures,
+            [_table("What no other row makes superfluous.", rows, chosen, sortable)],
         ),
     ]
     if found.others:
         caption = "Of each other view and number of members, the compromise of its own front."
-        sections.append(Section("Other ways to look", tables=[_table(caption, found.others, None)]))
-    figured = {figure for row in (*rows, *found.others) for figure in row.quality}
-    if figured:
-        sections.append(_quality(sorted(figured, key=lambda figure: (figure.backbone, figure.dataset, -figure.srcc))))
-    return render_page("Plan", sections, summary=summary)
+        sections.append(Section("Other ways to look", tables=[_table(caption, found.others, None, sortable)]))
+    return sections
 
 
 _HOW_TO_READ = (
@@ -101,13 +134,14 @@ def _name(row: PlanRow) -> str:
     return f"{row.backbone} {row.width}x{row.height}"
 
 
-def _table(caption: str, rows: tuple[PlanRow, ...], chosen: PlanRow | None) -> Table:
+def _table(caption: str, rows: tuple[PlanRow, ...], chosen: PlanRow | None, sortable: bool) -> Table:
     foretold = " A tilde: foretold and not counted." if not all(row.counted for row in rows) else ""
     latency = ", ".join(sorted({row.latency for row in rows}))
     return Table(
         f"{caption} Times of the networks alone: {latency}.{foretold}",
         _COLUMNS,
         [_cells(row, row == chosen) for row in rows],
+        sortable,
     )
 
 
@@ -127,7 +161,8 @@ def _cells(row: PlanRow, chosen: bool) -> list[str]:
     ]
 
 
-def _quality(figures: list[QualityFigure]) -> Section:
+def quality_section(figures: Sequence[QualityFigure]) -> Section:
+    """Figures of agreement with people, each with its conditions and its source."""
     rows = []
     for figure in figures:
         plcc = "" if figure.plcc is None else f", PLCC {figure.plcc:.3f}"

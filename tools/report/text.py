@@ -7,7 +7,7 @@ import re
 
 from ...profiles.metrics import Interval
 
-__all__ = ["number", "on_one_line", "readable", "sentence", "shorten", "term_words"]
+__all__ = ["counted", "number", "on_one_line", "readable", "sentence", "shorten", "term_words"]
 
 _NO_FIGURE = "not known"
 _NOT_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -54,3 +54,8 @@ def sentence(words: str) -> str:
 def term_words(term: str) -> str:
     """A name of a log in words: ``heldout_srcc`` is held-out SRCC."""
     return " ".join(_WORDS.get(word, word) for word in on_one_line(term.replace("_", " ")).split(" "))
+
+
+def counted(count: int, what: str) -> str:
+    """So many of something, such as ``1 run`` or ``3 runs``."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
