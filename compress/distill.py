@@ -5,6 +5,7 @@ The teacher speaks once, into its cache; every later student and epoch reads wha
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -61,6 +62,8 @@ __all__ = [
 
 _VIEWS = "views"
 _LOW, _HIGH = 0.0, 100.0
+_WORTH_MEASURING = 200
+"""Items from which on a teacher looks at one first, to say how long all of them will take."""
 
 
 def feature_widths(network: QualityNet) -> dict[str, int]:
@@ -135,7 +138,8 @@ def _ask(
         return None, None
     if isinstance(teacher, ScoreTable):
         both = [*items, *judged]
-        said = table_targets(teacher, both, [photographs.images[item.sha256] for item in both])
+        names = [photographs.images[item.sha256] for item in both]
+        said = table_targets(teacher, both, names, left_out=photographs.left_out)
         return _part(said, slice(len(items))), _part(said, slice(len(items), None))
     assert cache is not None
     if fabric.is_global_zero:
@@ -145,11 +149,14 @@ def _ask(
                 "that it has seen"
             )
         told = estimate(cache, teacher, [*items, *judged], only_speakers=True)
+        if told.items_to_do >= _WORTH_MEASURING:
+            told = estimate(cache, teacher, [*items, *judged], only_speakers=True, measure=1)
         if told.items_to_do:
+            lasts = "" if told.seconds is None else f", about {max(1, round(told.seconds / 60))} min"
             macs = "" if told.macs is None else f", {told.macs / 1e12:.3f} TMACs"
             watch.say(
                 f"teacher {teacher.name}, {len(teacher.members)} members: {told.items_to_do} of {told.items} items to "
-                f"look at{macs}, {told.bytes / 1e6:.1f} MB for the cache {cache.folder}"
+                f"look at{macs}{lasts}, {told.bytes / 1e6:.1f} MB for the cache {cache.folder}"
             )
         fill(cache, teacher, [*items, *judged], only_speakers=True, on_step=watch.ask)
     fabric.barrier()
@@ -185,6 +192,7 @@ def _train(
         "teacher": "none" if teacher is None else _named(teacher),
         "training_photographs": len(photographs.training),
         "most_steps": most_steps,
+        "transfer_fingerprint": _fingerprint(transfer, judged, teacher),
     }
     finished = _finished(folder, facts) if (folder / RECORD_NAME).is_file() else None
     network = _build(recipe, system, transfer) if finished is None else finished[1]
@@ -254,6 +262,7 @@ def _train(
         items=len(transfer.items),
         steps=_steps(recipe, history, examples.count, most_steps),
         heldout=len(photographs.heldout),
+        judged=len(judged),
         heldout_is="selection part" if by_people else "unlabelled photographs",
         accuracy=_accuracy(student, people),
         teacher_accuracy=None if said is None else _accuracy(said, people),
@@ -275,7 +284,9 @@ def _finished(folder: Path, facts: dict[str, Any]) -> tuple[Checkpoint, QualityN
     record, network = load_checkpoint(folder)
     # Through JSON, as the record was.
     wanted = msgspec.json.decode(msgspec.json.encode(facts))
-    differing = [name for name in wanted if record.provenance.get(name) != wanted[name]]
+    # Records of earlier versions say nothing of it.
+    found = {"transfer_fingerprint": wanted["transfer_fingerprint"], **record.provenance}
+    differing = [name for name in wanted if found.get(name) != wanted[name]]
     if differing:
         raise UsageError(
             f"{folder}, a finished student of another run (its {', '.join(differing)} differ)",
@@ -283,6 +294,20 @@ def _finished(folder: Path, facts: dict[str, Any]) -> tuple[Checkpoint, QualityN
             mend="name another folder with -o",
         )
     return record, network
+
+
+def _fingerprint(transfer: TransferSet, judged: Sequence[Item], teacher: Teacher | ScoreTable | None) -> str:
+    """Of what is learned from and judged, and of who says so; a teacher's scores may differ in their last bits."""
+    digest = hashlib.sha256()
+    for item in (*transfer.items, *judged):
+        digest.update(item.key.encode())
+    digest.update(transfer.mos.tobytes())
+    if isinstance(teacher, Teacher):
+        for member in teacher.members:
+            digest.update(member.key.encode())
+    elif transfer.said is not None:
+        digest.update(transfer.said.scores.tobytes())
+    return digest.hexdigest()
 
 
 def _steps(recipe: DistillRecipe, history: Sequence[Mapping[str, float]], count: int, most_steps: int | None) -> int:

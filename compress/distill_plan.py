@@ -43,12 +43,15 @@ class TransferPhotographs:
         heldout: that are only judged.
         mos: opinions in [0, 1] by sha256, for those that have one.
         images: names by sha256, as tables have them.
+        left_out: names of photographs that are there and take no part (of another split, or there twice): a table of
+            scores may know them.
     """
 
     training: tuple[Photograph, ...]
     heldout: tuple[Photograph, ...]
     mos: Mapping[str, float]
     images: Mapping[str, str]
+    left_out: frozenset[str] = frozenset()
 
     @property
     def judged_by_people(self) -> bool:
@@ -183,7 +186,7 @@ def _require_table(recipe: DistillRecipe, photographs: TransferPhotographs, tabl
             expected=f"one photograph for each name in {table.path}",
             mend="name one folder that holds them all, so that the names say which is meant",
         )
-    table.require_known(names)
+    table.require_known({*names, *photographs.left_out})
     table.unit_scores(names)
 
 

@@ -140,6 +140,8 @@ class DistillReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         agreement: SRCC between student and teacher on them, with its interval; None without a teacher, or where one of
             the two gives one score to all.
         history: lines of the log.
+        judged: views of the photographs that were only judged: these, and where no person's opinions judge distorted
+            versions of them; None in the reports of earlier versions.
     """
 
     student: str
@@ -155,3 +157,4 @@ class DistillReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     teacher_accuracy: Accuracy | None
     agreement: Interval | None
     history: tuple[dict[str, float], ...]
+    judged: int | None = None

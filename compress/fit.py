@@ -147,7 +147,7 @@ def fit(
 
 
 class _Training:
-    """The loop's state. What is stored is in `_state`; all else follows from the arguments."""
+    """The loop's state. What is stored is in `_write_state`; all else follows from the arguments."""
 
     def __init__(self, **given: Any) -> None:
         self.network: QualityNet = given["network"]

@@ -27,12 +27,14 @@ class StepTime:
         look_seconds: of one photograph, forwards.
         parameters: of the network.
         state_bytes: of what is stored to resume: weights and both moments of AdamW.
+        device_bytes: most that was allocated on the device; None of a CPU, and where the device does not say it.
     """
 
     step_seconds: float
     look_seconds: float
     parameters: int
     state_bytes: int
+    device_bytes: int | None
 
 
 def measure_step(system: System, stage: Stage, fabric: Fabric) -> StepTime:
@@ -41,6 +43,9 @@ def measure_step(system: System, stage: Stage, fabric: Fabric) -> StepTime:
     Raises:
         ModelError: the network cannot be built at this size.
     """
+    counted = fabric.device.type == "cuda"
+    if counted:
+        torch.cuda.reset_peak_memory_stats(fabric.device)
     network = build(system, weights=NoWeights())
     network.to(memory_format=torch.channels_last)
     network.to(fabric.device)
@@ -62,11 +67,20 @@ def measure_step(system: System, stage: Stage, fabric: Fabric) -> StepTime:
         score.float().square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
+        _wait_for(fabric.device)
         taken.append(time.perf_counter() - started)
     network.eval()
     started = time.perf_counter()
     with torch.inference_mode(), fabric.autocast():
         network(*views)
+        _wait_for(fabric.device)
     looked = (time.perf_counter() - started) / batch
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return StepTime(taken[-1], looked, parameters, 3 * 4 * parameters)
+    device_bytes = torch.cuda.max_memory_allocated(fabric.device) if counted else None
+    return StepTime(taken[-1], looked, parameters, 3 * 4 * parameters, device_bytes)
+
+
+def _wait_for(device: torch.device) -> None:
+    """Until an accelerator has done what it was given, which it is only given in no time."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,12 +41,12 @@ from .models.backbones import feature_stages
 from .models.network import build
 from .models.records import System
 from .models.systems import one_backbone
-from .models.weights import without_place
+from .models.weights import load_backbone, without_place
 from .run_files import write_record, write_table
 from .teach_records import DataRecipe, FoldFigures, MemberRecipe, TeachRecipe, TeachReport
 from .watch import SILENT, Watch
 
-__all__ = ["MEMBERS", "OUT_OF_FOLD", "REPORT", "SELECTION", "divide", "member_system", "teach"]
+__all__ = ["MEMBERS", "OUT_OF_FOLD", "REPORT", "SELECTION", "divide", "member_system", "require_weights", "teach"]
 
 MEMBERS, OUT_OF_FOLD, SELECTION, REPORT = "members", "out_of_fold.csv", "selection.csv", "report.json"
 _VIEWS = "views"
@@ -86,6 +87,27 @@ def member_system(member: MemberRecipe) -> System:
         stages=stages,
         decode=member.decode,
     )
+
+
+def require_weights(recipe: TeachRecipe, folder: Path | None = None) -> None:
+    """Load once all that the members start from: what is missing for the last one is said before the first is trained.
+
+    Args:
+        recipe: of the ensemble.
+        folder: of a run that goes on: its finished members need nothing.
+
+    Raises:
+        ModelError: a backbone, size or weights that cannot be had.
+        MissingExtraError: weights of a package that is not installed.
+    """
+    begun = [member for member in recipe.members if not _is_finished(member, folder)]
+    starts = [(member_system(member).branches[0], member.width, member.height, member.weights) for member in begun]
+    for start in dict.fromkeys(starts):
+        load_backbone(*start)
+
+
+def _is_finished(member: MemberRecipe, folder: Path | None) -> bool:
+    return folder is not None and (folder / MEMBERS / member.name / RECORD_NAME).is_file()
 
 
 def teach(
@@ -253,7 +275,8 @@ def _teach_member(
                 **facts,
                 "created": datetime.now(UTC).date().isoformat(),
                 "versions": {name: version(name) for name in ("edgeiqa", "torch", "timm", "lightning", "pillow")},
-                "history": [dict(line) for line in history],
+                # A correlation that is none (one score for all) has no number in JSON.
+                "history": [{name: value for name, value in line.items() if math.isfinite(value)} for line in history],
             },
         )
         if fabric.is_global_zero:
@@ -263,15 +286,16 @@ def _teach_member(
         # Also what a process left that was killed between the checkpoint and this.
         for name in (STATE_NAME, "best.pt"):
             (home / name).unlink(missing_ok=True)
-    raw = predict(network, views, heldout)
+    raw, raw_of_selection = predict(network, views, heldout), predict(network, views, selection)
     return _Trained(
         member=member,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
+        # Last, as it moves the network to the CPU.
         macs=_macs(network, system),
         rows=heldout,
         raw=raw,
         cross_fitted=_cross_fitted(raw, mos[heldout], member),
-        selection=record.score_map.apply(predict(network, views, selection)),
+        selection=record.score_map.apply(raw_of_selection),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,13 +109,16 @@ def speaking_features(
     return cache.read(teacher.members[member].key, [said.keys[row] for row in rows])[1]
 
 
-def table_targets(table: ScoreTable, items: Sequence[Item], images: Sequence[str]) -> Targets:
+def table_targets(
+    table: ScoreTable, items: Sequence[Item], images: Sequence[str], *, left_out: Collection[str] = ()
+) -> Targets:
     """What a table of scores says of whole photographs; it has one member and no spread.
 
     Args:
         table: the scores.
         items: n of them.
         images: the name of each item's photograph, as the table has it.
+        left_out: names of further photographs that the table may know.
 
     Raises:
         DataError: an item is a crop or distorted, a photograph has no score, or the table names others.
@@ -127,7 +130,7 @@ def table_targets(table: ScoreTable, items: Sequence[Item], images: Sequence[str
             expected="whole photographs: a table of scores says nothing of their parts or of distorted ones",
             mend="ask for --crops 1 and --distortions 0, or name a teacher that can be run",
         )
-    table.require_known(images)
+    table.require_known({*images, *left_out})
     scores = table.unit_scores(images)
     return Targets(
         keys=tuple(item.key for item in items),

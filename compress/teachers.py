@@ -10,7 +10,7 @@ import importlib
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +34,17 @@ from .teacher_members import (
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["Features", "Part", "ScoreTable", "Teacher", "TeacherMember", "TorchTeacher", "Views", "load_teacher"]
+__all__ = [
+    "Features",
+    "Part",
+    "ScoreTable",
+    "Teacher",
+    "TeacherMember",
+    "TorchTeacher",
+    "Views",
+    "load_teacher",
+    "load_teachers",
+]
 
 OUT_OF_FOLD_NAME = "out_of_fold.csv"
 SELECTION_NAME = "selection.csv"
@@ -109,6 +119,47 @@ def load_teacher(spec: str, *, device: str = "auto", threads: int | None = None)
         return _from_factory(name, device)
     raise UsageError(
         f"teacher {spec!r}{'' if whole.exists() else ', which is not there'}", expected=_KINDS, mend="name one of these"
+    )
+
+
+def load_teachers(specs: Sequence[str], *, device: str = "auto", threads: int | None = None) -> Teacher | ScoreTable:
+    """Load one teacher, or several as one: all their members side by side, of which the mean of the scores is taken.
+
+    Args:
+        specs: at least one, each as `load_teacher` takes it.
+        device: likewise.
+        threads: likewise.
+
+    Raises:
+        UsageError: none; or beside others a table of scores, or a teach run whose division of the photographs into
+            folds is not that of the others: it could not be said who may speak of a photograph.
+        DataError: one network twice.
+        EdgeIQAError: as `load_teacher`.
+    """
+    if not specs:
+        raise UsageError("no teacher", expected=_KINDS, mend="name one of these")
+    loaded = [load_teacher(spec, device=device, threads=threads) for spec in specs]
+    if len(loaded) == 1:
+        return loaded[0]
+    teachers = [teacher for teacher in loaded if isinstance(teacher, Teacher)]
+    if len(teachers) < len(loaded):
+        raise UsageError(
+            f"a table of scores among the teachers {', '.join(specs)}",
+            expected="a table alone, or teachers that run",
+            mend="leave the table out, or name it alone",
+        )
+    first = teachers[0]
+    if any((one.folds_known, dict(one.folds)) != (first.folds_known, dict(first.folds)) for one in teachers):
+        raise UsageError(
+            f"the teachers {', '.join(specs)}, which do not know the same folds of the same photographs",
+            expected="runs of edgeiqa teach on one division of one data set, or teachers that are none",
+            mend="name one of them, or teach all the members in one run",
+        )
+    return Teacher(
+        name=" + ".join(teacher.name for teacher in teachers),
+        members=tuple(member for teacher in teachers for member in teacher.members),
+        folds=first.folds,
+        folds_known=first.folds_known,
     )
 
 

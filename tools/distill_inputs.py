@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..runtime.errors import DataError, UsageError
 from .runs import newest_run, read_run
 from .show import say
+from .training import say_splits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ..compress.distill import TransferPhotographs
     from ..compress.teacher_members import Part, ScoreTable, Teacher
 
-__all__ = ["PhotographSource", "find_photographs_of", "find_teacher"]
+__all__ = ["PhotographSource", "find_photographs_of", "find_teacher", "find_teachers"]
 
 
 def find_teacher(name: str, runs: Path) -> str | None:
@@ -33,6 +34,20 @@ def find_teacher(name: str, runs: Path) -> str | None:
         return "default"
     say(f"teacher: {run}, the newest teach run")
     return str(run.resolve())
+
+
+def find_teachers(names: Sequence[str], runs: Path) -> tuple[str, ...]:
+    """What all the ``--teacher`` of a call mean; empty for ``none``.
+
+    Raises:
+        UsageError: ``none`` beside others.
+    """
+    found = tuple(find_teacher(name, runs) for name in names)
+    if None in found and len(found) > 1:
+        raise UsageError(
+            f"--teacher {' --teacher '.join(names)}", expected="none alone, or teachers", mend="leave none out"
+        )
+    return tuple(name for name in found if name is not None)
 
 
 def _absolute(name: str) -> str:
@@ -146,13 +161,10 @@ def _load(
 ) -> TransferPhotographs:
     from ..compress.distill import TransferPhotographs, hold_out
 
-    labelled, mos, kept_out = _labelled(source, threads)
+    labelled, mos, kept_out, named = _labelled(source, threads)
     folds: Mapping[str, Part] = getattr(teacher, "folds", {})
     silent = _of_silent_folds(teacher)
     others, names = _unlabelled(source, threads)
-    images = {photo.sha256: name for photo, name in labelled} | {
-        photo.sha256: names[photo.path] for photo in others if photo.sha256 not in mos
-    }
     taken = set(mos) | kept_out | {sha for sha, part in folds.items() if part == "selection"}
     fresh: dict[str, Photograph] = {}
     for photo in others:
@@ -176,7 +188,17 @@ def _load(
             expected="at least one of each",
             mend="give more photographs, or another --selection",
         )
-    return TransferPhotographs(training=tuple(learned), heldout=tuple(judged), mos=mos, images=images)
+    images = {photo.sha256: name for photo, name in labelled} | {
+        sha256: names[photo.path] for sha256, photo in fresh.items()
+    }
+    part = {images[photo.sha256] for photo in (*learned, *judged)}
+    return TransferPhotographs(
+        training=tuple(learned),
+        heldout=tuple(judged),
+        mos=mos,
+        images=images,
+        left_out=frozenset({*named, *names.values()} - part),
+    )
 
 
 def _of_silent_folds(teacher: Teacher | ScoreTable | None) -> set[str]:
@@ -216,16 +238,15 @@ def _dataset(source: PhotographSource) -> tuple[Dataset, Dataset]:
 
 def _labelled(
     source: PhotographSource, threads: int | None
-) -> tuple[list[tuple[Photograph, str]], dict[str, float], set[str]]:
-    """Labelled photographs with their names, opinions by sha256, and the sha256 of those of other splits."""
+) -> tuple[list[tuple[Photograph, str]], dict[str, float], set[str], set[str]]:
+    """Labelled photographs with their names, opinions by sha256, the sha256 of those of other splits, and all names."""
     if source.data is None:
-        return [], {}, set()
+        return [], {}, set(), set()
     from ..compress.data.items import hash_files, read_photographs
 
     whole, dataset = _dataset(source)
-    splits = sorted({photo.split for photo in whole.photos if photo.split is not None})
-    if source.split is None and len(splits) > 1:
-        say(f"{source.data} has the splits {', '.join(splits)}: all are taken; --split NAME keeps the others out")
+    if source.split is None:
+        say_splits(source.data, whole)
     mine = {photo.path for photo in dataset.photos}
     kept_out = set(hash_files([photo.path for photo in whole.photos if photo.path not in mine], threads=threads))
     found, unreadable = read_photographs([photo.path for photo in dataset.photos], threads=threads)
@@ -248,7 +269,8 @@ def _labelled(
         say(f"{again} labelled photographs are kept out, as another split has them too")
     if twice := len(found) - again - len(labelled):
         say(f"{twice} labelled photographs are there twice; their opinions are averaged")
-    return list(labelled.values()), {sha: sum(scores) / len(scores) for sha, scores in mos.items()}, kept_out
+    means = {sha: sum(scores) / len(scores) for sha, scores in mos.items()}
+    return list(labelled.values()), means, kept_out, {photo.image for photo in whole.photos}
 
 
 def _divide(

@@ -6,13 +6,12 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 import msgspec
-from click.core import ParameterSource
 
 from ..runtime.errors import ModelError, UsageError
 from .options import parse_size
 from .show import say
+from .training import require_no_parts
 from .weights_option import parse_weights
 
 if TYPE_CHECKING:
@@ -40,13 +39,13 @@ _PARTS = (
 )
 
 
-def recipe_of(flags: dict[str, Any], budget: Budget, teacher: str | None, samples: bool) -> DistillRecipe:
+def recipe_of(flags: dict[str, Any], budget: Budget, *, has_teacher: bool, samples: bool) -> DistillRecipe:
     """The recipe of a call.
 
     Args:
         flags: options of the call, None where they were not given.
         budget: that the input size is solved from where none is given.
-        teacher: None for a student of opinions alone.
+        has_teacher: False for a student of opinions alone.
         samples: whether it is a trial on the sample photographs.
 
     Raises:
@@ -56,7 +55,7 @@ def recipe_of(flags: dict[str, Any], budget: Budget, teacher: str | None, sample
     """
     path: Path | None = flags["recipe_path"]
     if path is not None:
-        _require_no_parts(flags)
+        require_no_parts(flags, _PARTS)
         try:
             return convert_recipe(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -88,11 +87,10 @@ def recipe_of(flags: dict[str, Any], budget: Budget, teacher: str | None, sample
                 augmentation=Augmentation(flip=False, whole_epochs=min(1, epochs - 1)),
             ),
         ),
-        losses=_losses(flags, teacher),
-        # Nobody but a teacher speaks of distorted versions.
-        transfer=Transfer(
-            crops=given("crops", 4), distortions=given("distortions", int(teacher is not None)), seed=seed
-        ),
+        losses=_losses(flags, has_teacher),
+        # Nobody but a teacher speaks of distorted versions. What is drawn is the same for every seed of a student, and
+        # what `cache fill` draws: the teacher is asked once for all of them.
+        transfer=Transfer(crops=given("crops", 4), distortions=given("distortions", int(has_teacher))),
         seed=seed,
     )
 
@@ -145,29 +143,12 @@ def with_weights(recipe: DistillRecipe, *, may_be_random: bool) -> DistillRecipe
     return recipe
 
 
-def _losses(flags: dict[str, Any], teacher: str | None) -> DistillLosses:
+def _losses(flags: dict[str, Any], has_teacher: bool) -> DistillLosses:
     from ..compress.distill_records import DistillLosses
 
-    defaults = DistillLosses() if teacher is not None else DistillLosses(score=0.0, feature=0.0)
+    defaults = DistillLosses() if has_teacher else DistillLosses(score=0.0, feature=0.0)
     chosen = {field: flags[flag] for flag, field in _LOSS_FLAGS.items() if flags[flag] is not None}
     return msgspec.structs.replace(defaults, **chosen)
-
-
-def _require_no_parts(flags: dict[str, Any]) -> None:
-    """Parts that the settings file names give way to a recipe that the call names."""
-    context = click.get_current_context()
-    source = context.get_parameter_source("recipe_path")
-    beside = [
-        name
-        for name in _PARTS
-        if flags[name] is not None and context.get_parameter_source(name) in (source, ParameterSource.COMMANDLINE)
-    ]
-    if beside:
-        raise UsageError(
-            f"--recipe with --{', --'.join(name.replace('_', '-') for name in beside)}",
-            expected="either a recipe or its parts",
-            mend="write these into the recipe",
-        )
 
 
 def _solved(backbone: str, budget: Budget, image: str) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from ..compress.data.dataset import Dataset
     from ..compress.distill import TransferPhotographs
     from ..compress.distill_records import DistillRecipe
+    from ..compress.step_time import StepTime
     from ..compress.teach_records import TeachRecipe
     from ..compress.teacher_members import ScoreTable, Teacher
 
-__all__ = ["Expected", "distill_estimate", "teach_estimate", "tell_estimate"]
+__all__ = ["Expected", "distill_estimate", "free_bytes", "teach_estimate", "tell_estimate"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,21 +34,36 @@ class Expected:
         seconds: of training and of judging each epoch; the teacher's, where there is one, included.
         teacher_seconds: of filling the teacher cache; 0 where it is full or there is none.
         peak_rss_mib: largest resident set while the steps were taken; None where the system does not say it.
+        peak_device_mib: most memory of the accelerator that they took; None without one that says it.
         disk_bytes: at the most at one time: views, states, checkpoints, and what the teacher cache grows by.
-        free_bytes: on the disk of the working folder.
+        free_bytes: on the disk of the run's folder.
         lines: for people, a line a network.
     """
 
     seconds: float
     teacher_seconds: float
     peak_rss_mib: float | None
+    peak_device_mib: float | None
     disk_bytes: int
     free_bytes: int
     lines: tuple[str, ...]
 
 
-def teach_estimate(recipe: TeachRecipe, dataset: Dataset, fabric: Callable[[str | None], Fabric]) -> Expected:
-    """Take two steps of every member's network, and reckon.
+def free_bytes(folder: Path) -> int:
+    """On the disk that a folder lies on, or will lie on where it is not there yet."""
+    return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.is_dir())).free
+
+
+def teach_estimate(
+    recipe: TeachRecipe, dataset: Dataset, fabric: Callable[[str | None], Fabric], folder: Path
+) -> Expected:
+    """Take two steps of every network in every kind of stage, and reckon.
+
+    Args:
+        recipe: of the ensemble.
+        dataset: all photographs.
+        fabric: from a member's precision to a Fabric.
+        folder: where the run will lie.
 
     Raises:
         DataError: too few photographs for the folds.
@@ -60,19 +76,23 @@ def teach_estimate(recipe: TeachRecipe, dataset: Dataset, fabric: Callable[[str 
 
     split = divide(recipe, dataset)
     total = sum(len(fold) for fold in split.folds)
-    seconds, weights, states, lines = 0.0, 0, 0, []
+    seconds, weights, lines = 0.0, 0, []
     stores = {}
+    # Members of one network differ in their folds and seeds, which cost nothing.
+    measured: dict[tuple[object, ...], StepTime] = {}
     for member in recipe.members:
         system = member_system(member)
         stores[system.preprocess] = store_bytes(len(dataset.photos), system.preprocess)
         heldout = len(split.folds[member.heldout_fold])
         spent, parameters = 0.0, 0
         for stage in member.stages:
-            taken = measure_step(system, stage, fabric(member.precision))
+            alike = (system, member.precision, stage.parameters, stage.batch, stage.augmentation.crop)
+            if alike not in measured:
+                measured[alike] = measure_step(system, stage, fabric(member.precision))
+            taken = measured[alike]
             steps = (total - heldout) // stage.batch
             spent += stage.epochs * (steps * taken.step_seconds + heldout * taken.look_seconds)
             parameters = taken.parameters
-            states = max(states, taken.state_bytes)
         weights += 4 * parameters
         seconds += spent
         lines.append(f"{member.name}: {member.backbone} {member.width}x{member.height}, {_time(spent)}")
@@ -80,8 +100,9 @@ def teach_estimate(recipe: TeachRecipe, dataset: Dataset, fabric: Callable[[str 
         seconds=seconds,
         teacher_seconds=0.0,
         peak_rss_mib=peak_rss_mib(),
-        disk_bytes=sum(stores.values()) + weights + 2 * states,
-        free_bytes=shutil.disk_usage(Path.cwd()).free,
+        peak_device_mib=_device_mib(measured.values()),
+        disk_bytes=sum(stores.values()) + weights + 2 * max(taken.state_bytes for taken in measured.values()),
+        free_bytes=free_bytes(folder),
         lines=tuple(lines),
     )
 
@@ -93,8 +114,9 @@ def distill_estimate(
     cache: Path,
     fabric: Fabric,
     most_steps: int | None,
+    folder: Path,
 ) -> Expected:
-    """Take two steps of the student, let the teacher look at two items, and reckon.
+    """Take two steps of the student, let the teacher look at two items, and reckon; the run will lie in ``folder``.
 
     Raises:
         ModelError: a student that cannot be built.
@@ -113,8 +135,10 @@ def distill_estimate(
     items, judged = learned_items(recipe, photographs), judged_items(recipe, photographs, teacher)
     groups = len(group_items(items))
     seconds, kept, left = 0.0, 0, most_steps
+    measured = []
     for stage in recipe.stages:
         taken = measure_step(system, stage, fabric)
+        measured.append(taken)
         steps = stage.epochs * (groups // stage.batch)
         if left is not None:
             steps = min(steps, left)
@@ -135,8 +159,9 @@ def distill_estimate(
         seconds=seconds + teacher_seconds,
         teacher_seconds=teacher_seconds,
         peak_rss_mib=peak_rss_mib(),
+        peak_device_mib=_device_mib(measured),
         disk_bytes=disk,
-        free_bytes=shutil.disk_usage(Path.cwd()).free,
+        free_bytes=free_bytes(folder),
         lines=tuple(lines),
     )
 
@@ -149,8 +174,15 @@ def tell_estimate(expected: Expected, as_json: bool) -> None:
     for line in expected.lines:
         click.echo(line)
     memory = "not known here" if expected.peak_rss_mib is None else f"{expected.peak_rss_mib / 1024:.1f} GiB"
+    if expected.peak_device_mib is not None:
+        memory += f", and {expected.peak_device_mib / 1024:.1f} GiB of the accelerator's"
     click.echo(f"time {_time(expected.seconds)}, as two steps of each took here; memory {memory}")
     click.echo(f"disk {expected.disk_bytes / 1e9:.2f} GB of {expected.free_bytes / 1e9:.1f} GB free")
+
+
+def _device_mib(measured: Iterable[StepTime]) -> float | None:
+    said = [taken.device_bytes for taken in measured if taken.device_bytes is not None]
+    return max(said) / 2**20 if said else None
 
 
 def _time(seconds: float) -> str:

@@ -22,8 +22,8 @@ def read_settings(context: click.Context) -> dict[str, Any]:
     """Defaults for every verb that the file names, as `click.Context.default_map` has them.
 
     Keys are the long names of options, with or without hyphens between words. Values are strings, numbers, booleans, or
-    lists for an option that takes several values or may be repeated; paths are relative to the working folder. What the
-    file says for the verb that is called is said on stderr.
+    lists for an option that takes several values or may be repeated; one string will do for the latter. Paths are
+    relative to the working folder. What the file says for the verb that is called is said on stderr.
 
     Args:
         context: of the command, a group.
@@ -73,6 +73,8 @@ def _of_verb(group: click.Group, verb: str, table: object, context: click.Contex
         option = options.get(name.replace("_", "-"))
         if option is None or option.name is None:
             raise _unknown(f"{name} in [{verb}]", f"an option of {verb}", name.replace("_", "-"), options)
+        if option.multiple and isinstance(value, str):
+            value = [value]
         _require_kind(option, f"{name} = {value!r} in [{verb}]", value)
         if option.name in defaults:
             raise UsageError(f"{SETTINGS_NAME}: {name} in [{verb}] twice", expected="it once", mend="remove one line")

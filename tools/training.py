@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,14 +22,27 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
     from rich.progress import Progress
 
+    from ..compress.data.dataset import Dataset
     from ..compress.fit import Step
     from ..compress.watch import Watch
 
-__all__ = ["Progression", "launched", "machine_options", "require_alone", "require_training", "watching"]
+__all__ = [
+    "Progression",
+    "launched",
+    "machine_options",
+    "require_alone",
+    "require_no_parts",
+    "require_training",
+    "say_splits",
+    "watching",
+]
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+_LONGEST_WAIT = timedelta(days=7)
+"""Of processes for the first one, which alone asks the teacher; torch's 30 minutes are too few for a large ensemble."""
 
 
 def machine_options(function: Function) -> Function:
@@ -72,6 +86,32 @@ def require_alone(resume: Path) -> None:
         )
 
 
+def require_no_parts(flags: Mapping[str, object], parts: Iterable[str]) -> None:
+    """Refuse parts of a recipe beside ``--recipe``; parts that the settings file names give way to one of the call.
+
+    Args:
+        flags: options of the call by parameter, None or nothing where they were not given.
+        parts: the parameters that a recipe stands for.
+
+    Raises:
+        UsageError: both were given in one place.
+    """
+    context = click.get_current_context()
+    source = context.get_parameter_source("recipe_path")
+    beside = [
+        name
+        for name in parts
+        if flags[name] not in (None, ()) and context.get_parameter_source(name) in (source, ParameterSource.COMMANDLINE)
+    ]
+    if beside:
+        options = {option.name: option.opts[-1] for option in context.command.params}
+        raise UsageError(
+            f"--recipe with {', '.join(options[name] for name in beside)}",
+            expected="either a recipe or its parts",
+            mend="write these into the recipe",
+        )
+
+
 def require_training() -> None:
     """Say that the extra is missing before any work is done.
 
@@ -80,6 +120,13 @@ def require_training() -> None:
     """
     libraries = ("torch", "timm", "lightning", "safetensors", "scipy", "fvcore", "filelock", "tensorboard", "jinja2")
     require_libraries((*libraries, "matplotlib"), "compress")
+
+
+def say_splits(data: Path, dataset: Dataset) -> None:
+    """Say of a table that is taken whole that it has splits, if it has."""
+    splits = sorted({photo.split for photo in dataset.photos if photo.split is not None})
+    if len(splits) > 1:
+        say(f"{data} has the splits {', '.join(splits)}: all are taken; --split NAME keeps the others out")
 
 
 def launched(accelerator: str, devices: int, arithmetic: str, threads: int | None) -> Callable[[str | None], Fabric]:
@@ -107,7 +154,7 @@ def launched(accelerator: str, devices: int, arithmetic: str, threads: int | Non
                 mend="teach them in one process, or each precision in a run of its own",
             )
         # A backbone may have layers that its features do not pass through.
-        strategy: Any = DDPStrategy(find_unused_parameters=True) if devices > 1 else "auto"
+        strategy: Any = "auto" if devices == 1 else DDPStrategy(find_unused_parameters=True, timeout=_LONGEST_WAIT)
         try:
             found = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=wanted)  # type: ignore[arg-type]
         except Exception as error:
@@ -133,6 +180,7 @@ class Progression:
         self._tasks: dict[str, Any] = {}
         self._between = seconds_between_lines
         self._started: dict[str, tuple[float, int]] = {}
+        self._reached: dict[str, int] = {}
         self._spoke = time.monotonic()
         self._writers: dict[str, Any] = {}
 
@@ -162,6 +210,12 @@ class Progression:
         self._log(name, line)
 
     def _show(self, name: str, done: int, total: int, note: str = "") -> None:
+        if done < self._reached.get(name, 0):
+            # Another piece of work of that name, such as the views of the next member.
+            self._started.pop(name, None)
+            if self._bars is not None:
+                self._bars.reset(self._tasks[name])
+        self._reached[name] = done
         if self._bars is not None:
             if name not in self._tasks:
                 self._tasks[name] = self._bars.add_task(name, total=total, note=note)

@@ -6,13 +6,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ..runtime.errors import UsageError
+from .dry_run import free_bytes
 from .options import PathArgument, json_option
 from .show import print_json, print_table, say
 from .training import watching
@@ -89,7 +90,7 @@ def remove(member: str, folder: Path) -> None:
 
 
 @cache.command()
-@click.argument("teacher", metavar="TEACHER")
+@click.argument("teachers", metavar="TEACHER...", nargs=-1, required=True)
 @click.option("--images", type=PathArgument, required=True, help="Folder of photographs.")
 @click.option(
     "-o", "--output", type=PathArgument, default=DEFAULT_FOLDER, show_default=True, help="Folder of the cache."
@@ -108,7 +109,7 @@ def remove(member: str, folder: Path) -> None:
 @click.option("--dry-run", is_flag=True, help="Say what it takes: time, disk, MACs. Nothing is written.")
 @json_option
 def fill(
-    teacher: str,
+    teachers: tuple[str, ...],
     images: Path,
     output: Path,
     crops: int,
@@ -124,19 +125,19 @@ def fill(
     """Let TEACHER speak of photographs and keep what it says; a fill that was cut off goes on when it is repeated.
 
     TEACHER is a run of edgeiqa teach, a folder of checkpoints, MODULE:FACTORY, timm:NAME@FILE, torchvision:NAME@FILE, a
-    bundle (NAME.eiqa, or default), or an ONNX graph. Photographs that cannot be read are left out, and the exit status
-    is 1.
+    bundle (NAME.eiqa, or default), or an ONNX graph; of several, all members speak. Photographs that cannot be read are
+    left out, and the exit status is 1.
     """
     from ..compress.data.items import list_photographs, read_photographs
     from ..compress.data.transfer import transfer_items
     from ..compress.teacher_fill import estimate
     from ..compress.teacher_fill import fill as fill_cache
-    from ..compress.teachers import ScoreTable, load_teacher
+    from ..compress.teachers import ScoreTable, load_teachers
 
-    loaded = load_teacher(teacher, device=accelerator, threads=threads)
+    loaded = load_teachers(teachers, device=accelerator, threads=threads)
     if isinstance(loaded, ScoreTable):
         raise UsageError(
-            f"{teacher}, a table of scores",
+            f"{loaded.path}, a table of scores",
             expected="a teacher that runs",
             mend="give the table to edgeiqa distill --teacher: it needs no cache",
         )
@@ -148,6 +149,8 @@ def fill(
         raise UsageError(f"{images}, of which no image can be read", expected="photographs", mend="name another folder")
     with _opened(output, dry_run) as opened:
         told = estimate(opened, loaded, items, only_speakers=only_speakers, measure=_MEASURED_ITEMS, threads=threads)
+        # Of the disk that is meant, also where the cache is not there yet.
+        told = replace(told, free_bytes=free_bytes(output))
         if not as_json:
             click.echo(describe_estimate(loaded, told))
         if not dry_run:
@@ -199,7 +202,7 @@ def _opened(folder: Path, dry_run: bool) -> Iterator[TeacherCache]:
     """The cache in a folder; for a dry run where there is none, an empty one elsewhere that tells what is to do."""
     from ..compress.teacher_cache import TeacherCache
 
-    if dry_run and not folder.exists():
+    if dry_run and (not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))):
         with tempfile.TemporaryDirectory() as empty, TeacherCache(Path(empty)) as opened:
             yield opened
     else:

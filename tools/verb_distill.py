@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..runtime.errors import UsageError
-from .distill_inputs import PhotographSource, find_photographs_of, find_teacher
+from .distill_inputs import PhotographSource, find_photographs_of, find_teachers
 from .distill_recipe import BUDGET, SAMPLE_STEPS, convert_recipe, recipe_of, with_weights
 from .options import PathArgument, budget_of, device_option, json_option, parse_size, with_device
 from .runs import finish_run, goes_on, read_run, start_run
@@ -29,10 +29,13 @@ _IMAGE = "3840x2160"
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--teacher",
-    default="ensemble",
+    "teachers",
+    multiple=True,
+    default=("ensemble",),
     show_default=True,
     help="ensemble (the newest teach run, else the default bundle), a run, checkpoints, MODULE:FACTORY, "
-    "timm:NAME@FILE, torchvision:NAME@FILE, a bundle, an ONNX graph, a CSV of scores, or none.",
+    "timm:NAME@FILE, torchvision:NAME@FILE, a bundle, an ONNX graph, a CSV of scores, or none. "
+    "It may be repeated: all their members teach.",
 )
 @click.option("--student", help="timm's name of a backbone.")
 @click.option("--data", type=PathArgument, help="CSV with the columns image and mos, of photographs in --images.")
@@ -64,7 +67,7 @@ _IMAGE = "3840x2160"
 @click.option("--distance-weight", type=float, help="Of the relation of distances in a batch.")
 @click.option("--angle-weight", type=float, help="Of the relation of angles in a batch.")
 @click.option("--rank-weight", type=float, help="Of the hinge on the teacher's order.")
-@click.option("--seed", type=click.IntRange(min=0), help="[default: 0]")
+@click.option("--seed", type=click.IntRange(min=0), help="Of the student, not of crops and distortions. [default: 0]")
 @click.option(
     "--cache", type=PathArgument, default=DEFAULT_FOLDER, show_default=True, help="Folder of the teacher cache."
 )
@@ -101,13 +104,13 @@ def distill(
     from ..compress.budget_check import check_budget
     from ..compress.distill import distill as distill_student
     from ..compress.distill import require_distillable, student_system
-    from ..compress.teachers import load_teacher
+    from ..compress.teachers import load_teachers
 
     # From what costs nothing to find out to what takes hours, and nothing is written before all of it is known.
     check_budget(student_system(call.recipe), call.budget, parse_size(call.image))
     recipe = with_weights(call.recipe, may_be_random=call.source.samples and call.usual_weights)
     call = replace(call, recipe=recipe, usual_weights=False)
-    teacher = None if call.teacher is None else load_teacher(call.teacher, device=accelerator, threads=threads)
+    teacher = load_teachers(call.teachers, device=accelerator, threads=threads) if call.teachers else None
     photographs = call.source.load(teacher, call.selection, recipe.seed, threads)
     require_distillable(recipe, photographs, teacher)
     if output is not None and not dry_run:
@@ -117,7 +120,7 @@ def distill(
     if dry_run:
         from .dry_run import distill_estimate, tell_estimate
 
-        estimate = distill_estimate(recipe, photographs, teacher, call.cache, fabric, call.steps)
+        estimate = distill_estimate(recipe, photographs, teacher, call.cache, fabric, call.steps, output or runs)
         if fabric.is_global_zero:
             tell_estimate(estimate, as_json)
         return
@@ -144,7 +147,7 @@ def distill(
 
     write_distill_page(folder, recipe, report, call.budget)
     finish_run(folder)
-    _tell(report, recipe, folder, as_json)
+    _tell(report, recipe, folder, as_json, samples=call.source.samples)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,7 +157,7 @@ class _Call:
     Attributes:
         recipe: of the student.
         usual_weights: whether the call left them open.
-        teacher: as `load_teacher` takes it; None for none.
+        teachers: as `load_teachers` takes them; empty for none.
         source: of the photographs.
         selection: share of them that is only judged.
         steps: at most; None for all.
@@ -166,7 +169,7 @@ class _Call:
 
     recipe: DistillRecipe
     usual_weights: bool
-    teacher: str | None
+    teachers: tuple[str, ...]
     source: PhotographSource
     selection: float
     steps: int | None
@@ -184,7 +187,7 @@ class _Call:
         """As ``run.json`` has it."""
         return {
             "recipe": self.recipe,
-            "teacher": self.teacher,
+            "teacher": self.teachers[0] if len(self.teachers) == 1 else self.teachers or None,
             "photographs": self.source.settings,
             "selection": self.selection,
             "steps": self.steps,
@@ -200,11 +203,11 @@ def _begun(flags: dict[str, Any], cache: Path, runs: Path, arithmetic: str) -> _
     budget = budget_of(budget_text)
     parse_size(flags["image"])
     source = find_photographs_of(flags, runs)
-    teacher = find_teacher(flags["teacher"], runs)
+    teachers = find_teachers(flags["teachers"], runs)
     return _Call(
-        recipe=recipe_of(flags, budget, teacher, source.samples),
+        recipe=recipe_of(flags, budget, has_teacher=bool(teachers), samples=source.samples),
         usual_weights=flags["weights"] is None and flags["recipe_path"] is None,
-        teacher=teacher,
+        teachers=teachers,
         source=source,
         selection=flags["selection"],
         steps=flags["steps"] or (SAMPLE_STEPS if source.samples else None),
@@ -221,10 +224,12 @@ def _gone_on_with(folder: Path) -> _Call:
     if run.kind != "distill":
         raise UsageError(f"{folder}, a run of {run.kind}", expected="a run of distill", mend="name such a folder")
     try:
+        # One, several, or none.
+        named = settings["teacher"]
         return _Call(
             recipe=convert_recipe(settings["recipe"], str(folder)),
             usual_weights=False,
-            teacher=settings["teacher"],
+            teachers=(named,) if isinstance(named, str) else tuple(named or ()),
             source=PhotographSource.of(settings["photographs"]),
             selection=settings["selection"],
             steps=settings["steps"],
@@ -241,7 +246,7 @@ def _gone_on_with(folder: Path) -> _Call:
         ) from error
 
 
-def _tell(report: DistillReport, recipe: DistillRecipe, folder: Path, as_json: bool) -> None:
+def _tell(report: DistillReport, recipe: DistillRecipe, folder: Path, as_json: bool, *, samples: bool) -> None:
     if as_json:
         print_json({"run": str(folder), "report": report})
         return
@@ -260,12 +265,14 @@ def _tell(report: DistillReport, recipe: DistillRecipe, folder: Path, as_json: b
             )
     if report.agreement is not None:
         agreement = report.agreement
+        views = "" if report.judged in (None, report.heldout) else f"{report.judged} versions of "
         click.echo(
-            f"rank agreement with the teacher on {report.heldout} held-out photographs: SRCC {agreement.value:.3f} "
-            f"[{agreement.low:.3f}, {agreement.high:.3f}]"
+            f"rank agreement with the teacher on {views}{report.heldout} held-out photographs: SRCC "
+            f"{agreement.value:.3f} [{agreement.low:.3f}, {agreement.high:.3f}]"
         )
     if report.accuracy is None and report.agreement is None:
         say(f"{report.heldout} held-out photographs are too few, or their scores too much alike, for a correlation")
     if isinstance(recipe.weights, NoWeights):
-        say("it began from RANDOM WEIGHTS: after so short a training its scores mean nothing")
+        short = ": after so short a training its scores mean nothing" if samples else ", and knows what it learned here"
+        say(f"it began from RANDOM WEIGHTS{short}")
     say(f"{folder / 'report.html'}\nnext: edgeiqa export {folder}")

@@ -13,12 +13,20 @@ from ..runtime.errors import UsageError
 from .options import PathArgument, json_option, parse_size
 from .runs import finish_run, goes_on, read_run, start_run
 from .show import print_json, print_table, say
-from .training import launched, machine_options, require_alone, require_training, watching
+from .training import (
+    launched,
+    machine_options,
+    require_alone,
+    require_no_parts,
+    require_training,
+    say_splits,
+    watching,
+)
 from .weights_option import parse_weights
 
 if TYPE_CHECKING:
     from ..compress.data.dataset import Dataset
-    from ..compress.teach_records import TeachRecipe, TeachReport
+    from ..compress.teach_records import MemberRecipe, TeachRecipe, TeachReport
     from ..profiles.metrics import Interval
 
 __all__ = ["read_recipe", "teach"]
@@ -83,21 +91,19 @@ def teach(
     else:
         if data is None:
             raise UsageError("no --data", expected="a CSV with the columns image and mos", mend="--data mos.csv")
-        recipe = _recipe(recipe_path, {name: value for name, value in flags.items() if value not in (None, ())})
-        recipe = _with_arithmetic(recipe, arithmetic)
+        recipe = _settled(_recipe(recipe_path, flags), arithmetic)
         images = data.parent if images is None else images
         settings = {"recipe": recipe, "data": str(data.resolve()), "images": str(images.resolve())}
     dataset = _dataset(data, images, recipe)
-    from ..compress.teach import divide, member_system
+    from ..compress.teach import divide, require_weights
 
     split = divide(recipe, dataset)
-    for member in recipe.members:
-        member_system(member)
+    require_weights(recipe, output)
     fabric = launched(accelerator, devices, arithmetic, threads)
     if dry_run:
         from .dry_run import teach_estimate, tell_estimate
 
-        estimate = teach_estimate(recipe, dataset, fabric)
+        estimate = teach_estimate(recipe, dataset, fabric, output or runs)
         if fabric(recipe.members[0].precision).is_global_zero:
             tell_estimate(estimate, as_json)
         return
@@ -148,15 +154,11 @@ def _converted(value: object, where: str) -> TeachRecipe:
         ) from error
 
 
-def _recipe(path: Path | None, flags: dict[str, Any]) -> TeachRecipe:
+def _recipe(path: Path | None, given: dict[str, Any]) -> TeachRecipe:
     if path is not None:
-        if flags:
-            raise UsageError(
-                f"--recipe with --{', --'.join(name.replace('_', '-') for name in flags)}",
-                expected="either a recipe or its parts",
-                mend="write these into the recipe",
-            )
+        require_no_parts(given, given)
         return read_recipe(path)
+    flags = {name: value for name, value in given.items() if value not in (None, ())}
     from ..compress.stages import Augmentation, Stage
     from ..compress.teach_records import DataRecipe, MemberRecipe, TeachRecipe
 
@@ -214,11 +216,20 @@ def _recipe(path: Path | None, flags: dict[str, Any]) -> TeachRecipe:
     )
 
 
-def _with_arithmetic(recipe: TeachRecipe, arithmetic: str) -> TeachRecipe:
-    """The members that do not say their precision have the run's: it decides the outcome, so the run keeps it."""
-    replace = msgspec.structs.replace
-    members = tuple(replace(member, precision=member.precision or arithmetic) for member in recipe.members)
-    return replace(recipe, members=members)
+def _settled(recipe: TeachRecipe, arithmetic: str) -> TeachRecipe:
+    """What a run keeps, so that it can go on from another folder and with no other option.
+
+    The members that do not say their precision have the run's; a file of weights is named by its whole path.
+    """
+    from ..compress.models.weights import FileWeights
+
+    def settled(member: MemberRecipe) -> MemberRecipe:
+        weights = member.weights
+        if isinstance(weights, FileWeights):
+            weights = FileWeights(path=str(Path(weights.path).resolve()))
+        return msgspec.structs.replace(member, precision=member.precision or arithmetic, weights=weights)
+
+    return msgspec.structs.replace(recipe, members=tuple(settled(member) for member in recipe.members))
 
 
 def _is_fixed(backbone: str) -> bool:
@@ -228,10 +239,17 @@ def _is_fixed(backbone: str) -> bool:
 
 
 def _dataset(data: Path, images: Path, recipe: TeachRecipe) -> Dataset:
-    from ..compress.data.dataset import read_csv, select
+    from ..compress.data.dataset import read_csv
+    from ..compress.data.splits import select_apart
 
-    dataset = read_csv(data, images, score_range=recipe.data.score_range, citation=recipe.data.citation)
-    return dataset if recipe.data.split is None else select(dataset, split=recipe.data.split)
+    whole = read_csv(data, images, score_range=recipe.data.score_range, citation=recipe.data.citation)
+    if recipe.data.split is None:
+        say_splits(data, whole)
+        return whole
+    dataset = select_apart(whole, recipe.data.split)
+    if out := sum(photo.split == recipe.data.split for photo in whole.photos) - len(dataset.photos):
+        say(f"{out} photographs are kept out, as another split has them too")
+    return dataset
 
 
 def _interval(figure: Interval) -> str:

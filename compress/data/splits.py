@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from ...runtime.errors import DataError, UsageError
 from ...runtime.splitmix import hash_cell, permutation
-from .dataset import Dataset
+from .dataset import Dataset, select
+from .items import hash_files
 
-__all__ = ["Split", "split_folds"]
+__all__ = ["Split", "select_apart", "split_folds"]
 
 
 class Split(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,6 +77,21 @@ def split_folds(dataset: Dataset, folds: int, selection_fraction: float = 0.15, 
     )
 
 
+def select_apart(dataset: Dataset, split: str) -> Dataset:
+    """The photographs of one of the data set's own parts, less those that another part holds too, to the byte.
+
+    Raises:
+        DataError: there is no such part, nothing is left of it, or a file cannot be read.
+    """
+    part = select(dataset, split=split)
+    mine = {photo.image for photo in part.photos}
+    others = set(hash_files([photo.path for photo in dataset.photos if photo.image not in mine]))
+    hashes = hash_files([photo.path for photo in part.photos])
+    return replace(
+        part, photos=tuple(photo for photo, sha in zip(part.photos, hashes, strict=True) if sha not in others)
+    )
+
+
 def _require(holds: bool, got: str, expected: str) -> None:
     if not holds:
         raise UsageError(got, expected=expected, mend="correct the argument")
@@ -93,8 +108,9 @@ def _groups(dataset: Dataset) -> list[_Group]:
         return index
 
     first_with: dict[tuple[str, str], int] = {}
-    for index, photo in enumerate(dataset.photos):
-        marks = [("bytes", _sha256(dataset, index))]
+    hashes = hash_files([photo.path for photo in dataset.photos])
+    for index, (photo, sha256) in enumerate(zip(dataset.photos, hashes, strict=True)):
+        marks = [("bytes", sha256)]
         if photo.scene is not None:
             marks.append(("scene", photo.scene))
         for mark in marks:
@@ -112,19 +128,6 @@ def _groups(dataset: Dataset) -> list[_Group]:
         for indices in members.values()
     ]
     return sorted(groups, key=lambda group: (group.mean_mos, group.key))
-
-
-def _sha256(dataset: Dataset, index: int) -> str:
-    path = dataset.photos[index].path
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read ({error.strerror or error})",
-            expected="a file for every photograph",
-            mend="restore the file, or remove its row",
-        ) from error
 
 
 def _draw_selection(groups: list[_Group], fraction: float, seed: int) -> tuple[list[_Group], list[_Group]]:

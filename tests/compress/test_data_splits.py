@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from edgeiqa.compress.data.dataset import Dataset, LabelledPhoto, read_csv, select
-from edgeiqa.compress.data.splits import Split, split_folds
+from edgeiqa.compress.data.splits import Split, select_apart, split_folds
 from edgeiqa.runtime.errors import DataError, UsageError
 from scipy.stats import ks_2samp
 
@@ -43,6 +43,22 @@ def test_parts_are_disjoint_complete_and_of_their_sizes(
     assert len(sizes) == folds
     assert max(sizes) - min(sizes) <= 1
     assert all(list(part) == sorted(part) for part in parts(split))
+
+
+def test_a_part_without_what_another_part_holds_too(tmp_path: Path) -> None:
+    # The last two files repeat the first two; one pair lies in one part, the other in two.
+    whole = make(tmp_path, 12, same_bytes=2)
+    split_of = ["test", *["train"] * 9, "train", "train"]
+    photos = tuple(replace(photo, split=part) for photo, part in zip(whole.photos, split_of, strict=True))
+    dataset = replace(whole, photos=photos)
+    assert [photo.image for photo in select_apart(dataset, "train").photos] == [
+        f"{index}.jpg" for index in (*range(1, 10), 11)
+    ]
+    # The part that is judged gives way too: nobody says which of the two is the copy.
+    with pytest.raises(DataError, match="without photographs"):
+        select_apart(dataset, "test")
+    with pytest.raises(DataError, match="one of the splits it has: test, train"):
+        select_apart(dataset, "validation")
 
 
 def test_each_part_has_the_mos_of_the_whole(tmp_path: Path) -> None:

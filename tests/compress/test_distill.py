@@ -268,6 +268,20 @@ def test_a_finished_run_is_not_trained_again_and_another_is_refused(
     for other, steps in ((recipe(epochs=3), 3), (RECIPE, 4)):
         with pytest.raises(UsageError, match="a finished student of another run"):
             run(other, unlabelled, bright(), tmp_path / "run", tmp_path / "cache", most_steps=steps)
+    # As many photographs, of which another is judged; and a teacher of the same name.
+    swapped = replace(
+        unlabelled,
+        training=(*unlabelled.training[1:], unlabelled.heldout[0]),
+        heldout=(*unlabelled.heldout[1:], unlabelled.training[0]),
+    )
+    for photographs, teacher in ((swapped, bright()), (unlabelled, bright(0.5))):
+        with pytest.raises(UsageError, match="another run \\(its transfer_fingerprint differ\\)"):
+            run(RECIPE, photographs, teacher, tmp_path / "run", tmp_path / "cache", most_steps=3)
+    # A record of an earlier version says nothing of it.
+    record = json.loads((tmp_path / "run" / "checkpoint.json").read_text())
+    del record["provenance"]["transfer_fingerprint"]
+    (tmp_path / "run" / "checkpoint.json").write_text(json.dumps(record))
+    assert run(RECIPE, unlabelled, bright(), tmp_path / "run", tmp_path / "cache", most_steps=3) == first
 
 
 def test_answers_of_other_weights_are_not_taken_for_the_teachers(

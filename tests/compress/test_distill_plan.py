@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edgeiqa.compress import distill as distill_module
 from edgeiqa.compress.distill import TransferPhotographs, hold_out
-from edgeiqa.compress.distill_plan import judged_items, learned_items
+from edgeiqa.compress.distill_plan import judged_items, learned_items, require_distillable
 from edgeiqa.compress.distill_records import Transfer
 from edgeiqa.compress.teacher_members import read_score_table
+from edgeiqa.compress.watch import SILENT
 from edgeiqa.runtime.errors import DataError, EdgeIQAError, ModelError, UsageError
 
 from .quick_students import bright, planes, recipe, run, save_planes, save_scores
@@ -97,6 +99,30 @@ def refused(
     return error
 
 
+@pytest.mark.parametrize(("worth", "told"), [(10_000, False), (1, True)])
+def test_what_asking_a_teacher_takes_is_said_first(
+    unlabelled: TransferPhotographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth: int, told: bool
+) -> None:
+    said: list[str] = []
+
+    class Stopped(Exception):
+        pass
+
+    class Watching(type(SILENT)):  # type: ignore[misc]
+        def say(self, text: str) -> None:
+            said.append(text)
+
+        def ask(self, done: int, total: int) -> None:
+            raise Stopped
+
+    monkeypatch.setattr(distill_module, "_WORTH_MEASURING", worth)
+    with pytest.raises(Stopped):
+        run(recipe(), unlabelled, bright(), tmp_path / "run", tmp_path / "cache", watch=Watching())
+    (line,) = said
+    assert line.startswith("teacher bright, 1 members: 112 of 112 items to look at, ")
+    assert ("about 1 min, " in line) is told and " MB for the cache " in line
+
+
 def test_losses_without_what_they_are_to(
     unlabelled: TransferPhotographs, labelled: TransferPhotographs, tmp_path: Path
 ) -> None:
@@ -128,6 +154,8 @@ def test_what_a_table_of_scores_cannot_say(unlabelled: TransferPhotographs, tmp_
 def test_a_table_of_scores_of_other_photographs(unlabelled: TransferPhotographs, tmp_path: Path) -> None:
     plain = recipe(losses={"feature": 0.0}, transfer=WHOLE)
     more = read_score_table(save_scores(tmp_path / "scores.csv", unlabelled, **{"strange.png": 5}))
+    # A photograph that is there and takes no part is none that is not there.
+    require_distillable(plain, replace(unlabelled, left_out=frozenset({"strange.png"})), more)
     refused(DataError, ("which names strange.png", "column image"), plain, unlabelled, more, tmp_path)
     lines = (tmp_path / "scores.csv").read_text().splitlines()
     (tmp_path / "scores.csv").write_text("\n".join(line for line in lines[:-1] if "003.png" not in line))

@@ -79,7 +79,10 @@ def test_a_record_that_says_nothing_of_its_recipe_is_of_another_run(
     record = msgspec.json.decode(path.read_bytes())
     record["provenance"] = {"recipe": {"name": 1}}
     path.write_bytes(msgspec.json.encode(record))
-    assert "its recipe, data, heldout_fold, training_photographs, data_fingerprint differ" in refused(photographs, folder, SHORT).got
+    assert (
+        "its recipe, data, heldout_fold, training_photographs, data_fingerprint differ"
+        in refused(photographs, folder, SHORT).got
+    )
 
 
 def test_a_member_in_the_middle_of_another_run(photographs: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from edgeiqa.compress.distill import TransferPhotographs
 from edgeiqa.compress.teachers import Teacher, load_teacher
 from edgeiqa.runtime.errors import DataError, UsageError
-from edgeiqa.tools.distill_inputs import PhotographSource, find_photographs_of, find_teacher
+from edgeiqa.tools.distill_inputs import PhotographSource, find_photographs_of, find_teacher, find_teachers
 from edgeiqa.tools.runs import start_run
 from edgeiqa.tools.sample_photographs import sample_photographs
 
@@ -77,6 +77,10 @@ def test_the_ensemble_is_the_newest_finished_teach_run(made: Made, tmp_path: Pat
     assert find_teacher("ensemble", runs) == str(new.resolve()) != str(old.resolve())
     assert f"teacher: {new}, the newest teach run" in capsys.readouterr().err
     assert find_teacher("none", runs) is None
+    assert find_teachers(("none",), runs) == ()
+    assert find_teachers(("a:b", "ensemble"), runs) == ("a:b", str(new.resolve()))
+    with pytest.raises(UsageError, match="--teacher a:b --teacher none"):
+        find_teachers(("a:b", "none"), runs)
 
 
 def test_a_teachers_file_is_named_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,9 +218,21 @@ def test_photographs_that_are_there_twice(tmp_path: Path, capsys: Any) -> None:
     # What the test has as well is the test's.
     assert names({*found.training, *found.heldout}) == {f"{place:02}.jpg" for place in range(10)}
     assert found.mos[sha256_of(tmp_path, ["00.jpg"])["00.jpg"]] == pytest.approx(0.75 * first / 100)
+    assert found.left_out == {"10.jpg", "11.jpg", "leak.jpg", "again.jpg"}
     said = capsys.readouterr().err
     assert "1 labelled photographs are kept out, as another split has them too" in said
     assert "1 labelled photographs are there twice; their opinions are averaged" in said
+
+
+def test_a_copy_among_unlabelled_photographs_has_the_name_of_the_first(tmp_path: Path) -> None:
+    for place in range(4):
+        save_photo(tmp_path / "few" / f"{place}.jpg", place)
+    shutil.copy(tmp_path / "few" / "0.jpg", tmp_path / "few" / "z.jpg")
+    found = load(images=tmp_path / "few")
+    assert {found.images[photo.sha256] for photo in (*found.training, *found.heldout)} == {
+        f"{place}.jpg" for place in range(4)
+    }
+    assert found.left_out == {"z.jpg"}
 
 
 def test_photographs_that_cannot_be_read(made: Made, tmp_path: Path, capsys: Any) -> None:

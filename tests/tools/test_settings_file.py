@@ -96,7 +96,7 @@ WRONG: dict[str, tuple[str, tuple[str, ...]]] = {
     "a verb that is no table": ("distill = 3\n", ("distill = 3", "a table [distill] of options")),
     "a table for an option": ("[distill.student]\nname = 'x'\n", ("a string or a number",)),
     "a list for one value": ("[distill]\nstudent = ['x']\n", ("student = ['x'] in [distill]", "a string or a number")),
-    "one value for a list": ("[distill]\nunlabelled = 'mine'\n", ("a list in brackets",)),
+    "one value for a list": ("[distill]\nunlabelled = 3\n", ("a list in brackets",)),
     "too few values": ("[distill]\nscore-range = [1]\n", ("a list of 2 values in brackets",)),
     "a word for a flag": ("[distill]\njson = 'yes'\n", ("json = 'yes' in [distill]", "true or false")),
     "a flag for a word": ("[distill]\nstudent = true\n", ("a string or a number",)),

@@ -69,6 +69,31 @@ def test_a_run_that_goes_on_counts_only_the_steps_it_took(
     assert capsys.readouterr().err == "lite1: 905 of 1000, 15:50 left, epoch 10, loss 1.0000\n"
 
 
+def test_work_that_begins_anew_has_its_own_time(
+    clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The views of a second member are cut after hours of training the first."""
+    progress = Progression(tmp_path, None)
+    for done in (1, 100):
+        progress.cut(done, 100)
+    clock.now += 7200
+    for done in (1, 2, 3):
+        progress.cut(done, 100)
+        clock.now += 20
+    assert capsys.readouterr().err == "cutting views: 2 of 100, 32:40 left\n"
+
+
+def test_a_bar_that_begins_anew_is_not_done(tmp_path: Path) -> None:
+    with Progress(TextColumn("{task.completed}"), console=Console(file=StringIO())) as bars:
+        progress = Progression(tmp_path, bars)
+        for done in (1, 5, 10):
+            progress.cut(done, 10)
+        assert bars.tasks[0].finished
+        progress.cut(2, 10)
+        task = bars.tasks[0]
+        assert (len(bars.tasks), task.completed, task.finished, task.visible) == (1, 2, False, True)
+
+
 def test_hours_are_told_as_such(clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     progress = Progression(tmp_path, None)
     for done in (1, 2):

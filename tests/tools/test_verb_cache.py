@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from edgeiqa.compress.data.items import list_photographs, read_photographs
@@ -89,6 +90,33 @@ def test_a_dry_run_writes_nothing(run_folder: Path, few: Path, tmp_path: Path) -
     ran = edgeiqa("cache", "fill", run_folder, "--images", few, "-o", out, "--dry-run")
     assert ran.code == 0 and "3 items, of which 3 are to do: 6 runs" in ran.out
     assert files_in(tmp_path) == set()
+    out.mkdir()
+    ran = edgeiqa("cache", "fill", run_folder, "--images", few, "-o", out, "--dry-run")
+    assert ran.code == 0 and files_in(out) == set()
+
+
+def test_a_dry_run_speaks_of_the_disk_that_is_meant(
+    run_folder: Path, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+    usage = shutil.disk_usage
+
+    def disk_usage(path: Path) -> Any:
+        asked.append(Path(path))
+        return usage(path)._replace(free=1 if Path(path) == tmp_path else 2)
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+    call = ("cache", "fill", run_folder, "--images", few, "-o", tmp_path / "not" / "yet", "--dry-run", "--json")
+    assert edgeiqa(*call).object["free_bytes"] == 1 and tmp_path in asked
+
+
+def test_members_of_several_teachers(run_folder: Path, few: Path, tmp_path: Path) -> None:
+    both = [run_folder / "first", run_folder / "second"]
+    ran = edgeiqa("cache", "fill", *both, "--images", few, "-o", tmp_path / "cache", "--json")
+    assert ran.code == 0, ran.err
+    assert (ran.object["teacher"], ran.object["members"]) == ("first + second", ["first", "second"])
+    members = edgeiqa("cache", "info", tmp_path / "cache", "--json").object["members"]
+    assert [member["items"] for member in members] == [3, 3]
 
 
 def test_a_photograph_that_cannot_be_read_is_left_out_and_counted(run_folder: Path, few: Path, tmp_path: Path) -> None:

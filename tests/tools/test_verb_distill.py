@@ -283,6 +283,9 @@ def test_a_table_of_scores_through_the_command(taught: Path, in_folder: Path) ->
     ran = edgeiqa(*mended, "--json")
     assert ran.code == 0, ran.err
     assert (ran.object["report"]["teacher"], ran.object["report"]["items"]) == ("scores.csv", 17)
+    # Those of another split are no strangers.
+    ran = edgeiqa(*mended, "--data", taught / "data" / "mos.csv", "--split", "train", "--batch", 8, "-o", "parted")
+    assert ran.code == 0, ran.err
     assert read_run(newest(Path("runs"))).settings["teacher"] == str(in_folder / "scores.csv")
 
 
@@ -297,6 +300,24 @@ def test_opinions_alone(taught: Path, in_folder: Path) -> None:
         and "student on the selection part" in ran.out
     )
     assert (in_folder / "mine" / "report.html").is_file() and not (in_folder / "runs").exists()
+
+
+def test_several_teachers_and_several_seeds(taught: Path, in_folder: Path) -> None:
+    members = taught / "runs" / "teach-pair-001" / "members"
+    both = ("--teacher", members / "a", "--teacher", members / "b", "--images", taught / "data" / "images")
+    ran = edgeiqa("distill", *SHORT, *both, "--seed", 4, "-o", "mine")
+    assert ran.code == 0, ran.err
+    settings = read_run(Path("mine")).settings
+    assert settings["teacher"] == [str(members / "a"), str(members / "b")]
+    # What is drawn is no part of a student's seed: the teacher is asked once for all.
+    assert (settings["recipe"]["seed"], settings["recipe"]["transfer"]["seed"]) == (4, 0)
+    assert " photographs from a + b" in ran.out
+    # 3 held-out photographs, each with 3 distorted versions.
+    assert "rank agreement with the teacher on 12 versions of 3 held-out photographs: SRCC" in ran.out
+    assert ran.err.endswith("next: edgeiqa export mine\n") and "RANDOM WEIGHTS, and knows what it learned" in ran.err
+    again = edgeiqa("distill", "--resume", "mine", "--threads", 1)
+    assert again.code == 0 and "finished already" in again.err
+    require_refusal(edgeiqa("distill", *SHORT, *both, "--teacher", "none"), "--teacher none", "leave none out")
 
 
 def test_a_dry_run_writes_nothing(taught: Path, in_folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -13,9 +14,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import torch
+from edgeiqa.compress.distill_plan import student_system
+from edgeiqa.compress.models.backbones import create_backbone
 from edgeiqa.compress.stages import Augmentation, Stage
 from edgeiqa.compress.teach import member_system
 from edgeiqa.compress.teach_records import TeachRecipe, TeachReport
+from edgeiqa.tools import verb_teach
+from edgeiqa.tools.distill_recipe import convert_recipe
 from edgeiqa.tools.runs import read_run, start_run
 from edgeiqa.tools.training import Progression
 from edgeiqa.tools.verb_teach import read_recipe
@@ -224,6 +230,13 @@ def test_the_recipes_that_ship_have_systems() -> None:
             assert [member_system(member).name for member in recipe.members]
 
 
+def test_the_recipes_of_the_documentation_are_such() -> None:
+    text = (ROOT / "docs" / "distillation.md").read_text(encoding="utf-8")
+    teachers, student = (tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL))
+    assert [member_system(member).name for member in msgspec.convert(teachers, TeachRecipe).members]
+    assert student_system(convert_recipe(student, "the documentation")).name
+
+
 def refused(data: Path, tmp_path: Path, *words: str, arguments: tuple[object, ...], code: int = 2) -> None:
     ran = edgeiqa("teach", "--runs", tmp_path / "runs", "--accelerator", "cpu", *arguments)
     require_refusal(ran, *words, code=code)
@@ -254,9 +267,77 @@ def test_calls_that_cannot_run(data: Path, tmp_path: Path) -> None:
     require("learning rates", arguments=(*flags, "--learning-rate", -1))
     require("'--folds'", arguments=(*flags, "--folds", 1))
     require("--accelerator abacus", arguments=(*flags, "--folds", 2, "--selection", 0.2, "--accelerator", "abacus"))
+    require("--recipe with --backbone", arguments=("--data", csv_path, "--recipe", recipe, "--backbone", "x"))
     # Too few photographs for eight folds; none of this cut a view.
     require("50 photographs", "--folds 4", arguments=(*flags, "--folds", 8, "--selection", 0.2))
     require("at least one batch of 64", arguments=(*flags, "--folds", 2, "--selection", 0.2, "--batch", 64))
+
+
+def test_weights_of_a_later_member_are_asked_for_first(data: Path, tmp_path: Path) -> None:
+    members = [MEMBER.format(name=f"fold-{fold}", fold=fold) for fold in range(2)]
+    absent = members[1].replace('type = "none"', f'type = "file", path = "{tmp_path}/absent.pth"')
+    (tmp_path / "mine.toml").write_text("\n".join([RECIPE, members[0], absent]))
+    call = ("--data", data / "mos.csv", "--recipe", tmp_path / "mine.toml")
+    refused(data, tmp_path, "absent.pth", "--weights", arguments=call)
+    refused(data, tmp_path, "absent.pth", "--weights", arguments=(*call, "--dry-run"))
+
+
+def test_photographs_of_other_splits(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header, *rows = (data / "mos.csv").read_text().splitlines()
+    parted = [f"{row},{'test' if place < 5 else 'train'}" for place, row in enumerate(rows)]
+    first, image = rows[0].split(",")[0], (data / rows[0].split(",")[0]).read_bytes()
+    for path in data.glob("*.png"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "copy.png").write_bytes(image)
+    (tmp_path / "mos.csv").write_text("\n".join([f"{header},split", *parted, "copy.png,50,train"]) + "\n")
+    flags = ("--backbone", "mobilenetv3_small_050", "--weights", "none", "--size", "32x32", "--folds", 2)
+    call = (*flags, "--selection", 0.25, "--epochs", 1, "--batch", 8, "--dry-run", "--json")
+    ran = teach(tmp_path, *call)
+    assert ran.code == 0 and "has the splits test, train: all are taken; --split NAME" in ran.err
+    seen: list[set[str]] = []
+    original = verb_teach._dataset
+
+    def dataset(*given: Any) -> Any:
+        made = original(*given)
+        seen.append({photo.image for photo in made.photos})
+        return made
+
+    monkeypatch.setattr(verb_teach, "_dataset", dataset)
+    ran = teach(tmp_path, *call, "--split", "train")
+    assert ran.code == 0 and "1 photographs are kept out, as another split has them too" in ran.err
+    assert "all are taken" not in ran.err
+    assert seen == [{row.split(",")[0] for row in rows[5:]}] and not seen[0] & {first, "copy.png"}
+
+
+def test_a_recipe_on_the_command_line_goes_before_parts_in_the_file(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("edgeiqa.toml").write_text('[teach]\nbackbone = "convnext_tiny"\nfolds = 7\nsplit = "train"\n')
+    ran = teach(data, "--recipe", data / "recipe.toml", "--dry-run", "--json")
+    assert ran.code == 0 and len(ran.object["lines"]) == 2, ran.err
+    ran = teach(data, "--recipe", data / "recipe.toml", "--folds", 2)
+    require_refusal(ran, "--recipe with --folds", "write these into the recipe")
+
+
+def test_a_file_of_weights_is_found_from_another_folder(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    network = create_backbone("mobilenetv3_small_050", 32, 32, pretrained=False)
+    torch.save(network.state_dict(), "mine.pth")
+
+    def stop(*_: Any) -> None:
+        raise Killed
+
+    monkeypatch.setattr(Progression, "step", stop)
+    flags = ("--backbone", "mobilenetv3_small_050", "--weights", "mine.pth", "--size", "32x32", "--folds", 2)
+    with pytest.raises(Killed):
+        teach(data, *flags, "--selection", 0.2, "--batch", 8, "-o", tmp_path / "run")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(Killed):
+        edgeiqa("teach", "--resume", tmp_path / "run", "--accelerator", "cpu")
 
 
 @pytest.mark.parametrize(
@@ -305,7 +386,10 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(
     assert [line.split(":")[0] for line in lines[:2]] == ["fold-0", "fold-1"]
     assert lines[2].startswith("time 0 min ") and "memory" in lines[2] and lines[3].startswith("disk ")
     told = teach(data, *call, "--json").object
-    assert set(told) == {"seconds", "teacher_seconds", "peak_rss_mib", "disk_bytes", "free_bytes", "lines"}
+    assert set(told) == {
+        *("seconds", "teacher_seconds", "peak_rss_mib", "peak_device_mib", "disk_bytes", "free_bytes", "lines")
+    }
+    assert told["peak_device_mib"] is None
     assert 0 < told["seconds"] < 600 and told["teacher_seconds"] == 0 and told["peak_rss_mib"] > 50
     # The views of all photographs, two sets of weights, and a state with its partial successor.
     parameters = (told["disk_bytes"] - (50 * 32 * 32 * 3 + 128)) / (4 * (2 + 6))
