@@ -48,24 +48,27 @@ RELATIONAL = msgspec.structs.replace(FEATURE, distance=1.0, angle=2.0)
 RANK = msgspec.structs.replace(FEATURE, rank=1.0)
 PLAIN, DISTORTED = Transfer(crops=10, distortions=0), Transfer(crops=10, distortions=1)
 
-# arm: (losses, transfer, whether unlabelled photographs are added, seeds). ``distilled`` is score + feature and has
-# the labelled photographs only: the ablations depart from it.
+# arm: (losses, transfer, whether unlabelled photographs are added, seeds)
 ARMS: dict[str, tuple[DistillLosses, Transfer, bool, tuple[int, ...]]] = {
     "opinions": (OPINIONS, PLAIN, False, (0, 1, 2)),
-    "distilled": (FEATURE, PLAIN, False, (0, 1, 2)),
-    "score": (SCORE, PLAIN, False, (0,)),
+    "score": (SCORE, PLAIN, False, (0, 1, 2)),
+    "score+feature": (FEATURE, PLAIN, False, (0, 1, 2)),
     "score+feature+relational": (RELATIONAL, PLAIN, False, (0,)),
     "score+feature+rank": (RANK, PLAIN, False, (0,)),
-    "with distortions": (FEATURE, DISTORTED, False, (0,)),
-    "with distortions and unlabelled": (FEATURE, DISTORTED, True, (0,)),
+    "score, distortions": (SCORE, DISTORTED, False, (0,)),
+    "score, distortions, unlabelled": (SCORE, DISTORTED, True, (0,)),
 }
+
+
+def run_name(arm: str, seed: int) -> str:
+    return f"{arm}-{seed}".replace(", ", "+")
 
 
 def recipe_of(arm: str, seed: int, arguments: argparse.Namespace) -> DistillRecipe:
     losses, transfer, _, _ = ARMS[arm]
     weights: Weights = LiteWeights() if arguments.weights == "lite" else NoWeights(seed=seed)
     return DistillRecipe(
-        name=f"{arm}-{seed}".replace(" ", "-"),
+        name=run_name(arm, seed),
         backbone=arguments.student,
         width=arguments.size,
         height=arguments.size,
@@ -98,7 +101,7 @@ def train(arguments: argparse.Namespace) -> None:
                 "score_range": (0.0, 100.0),
             }
             photographs = find_photographs_of(flags, Path("runs")).load(teacher, 0.15, seed, None)
-            folder = arguments.output / f"{arm.replace(' ', '-')}-{seed}"
+            folder = arguments.output / run_name(arm, seed)
             recipe = recipe_of(arm, seed, arguments)
             with watching(folder) as progress:
                 report = distill(
@@ -140,7 +143,7 @@ def judge(arguments: argparse.Namespace) -> None:
     arms: dict[str, list[Scores]] = defaultdict(list)
     for arm, (_, _, _, seeds) in ARMS.items():
         for seed in arguments.seeds or seeds:
-            folder = arguments.output / f"{arm.replace(' ', '-')}-{seed}"
+            folder = arguments.output / run_name(arm, seed)
             if (folder / RECORD_NAME).is_file():
                 record, network = load_checkpoint(folder)
                 views = open_views(arguments.output / "test-views", items, record.system.preprocess)
