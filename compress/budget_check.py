@@ -18,7 +18,10 @@ from .input_size import count_system, solve_input_size
 from .models.backbones import backbone_normalisation
 from .models.records import System
 
-__all__ = ["STUDENTS", "check_budget", "ways_out"]
+__all__ = ["LEAST_BYTES_A_PARAMETER", "STUDENTS", "check_budget", "ways_out"]
+
+LEAST_BYTES_A_PARAMETER = 1
+"""Of a file: INT8 weights, the fewest that `plan` looks at."""
 
 STUDENTS: dict[str, tuple[int, int]] = {
     "convnext_small": (173_481, 49_455_457),
@@ -37,20 +40,27 @@ a pixel of an input of 128x128, and parameters, both with a linear head. One tha
 
 
 def ways_out(
-    system: System, budget: Budget, *, image: tuple[int, int] = (3840, 2160), members: int = 1
+    system: System,
+    budget: Budget,
+    *,
+    image: tuple[int, int] = (3840, 2160),
+    members: int = 1,
+    bytes_a_parameter: float = LEAST_BYTES_A_PARAMETER,
 ) -> tuple[str, str, str]:
     """What could be changed about a system that breaks a budget, with numbers: its input, its backbone, its members.
 
     Args:
         system: one member.
-        budget: of which multiply-adds and parameters are looked at.
+        budget: of which multiply-adds, parameters and bytes are looked at.
         image: width and height of the photographs.
         members: how many such systems score a photograph.
+        bytes_a_parameter: of the file.
 
     Raises:
         ModelError: the system cannot be built.
     """
-    return _ways_out(system, count_system(system, budget.convention), budget, image, members)
+    cost = count_system(system, budget.convention)
+    return _ways_out(system, cost, _of_parameters(budget, bytes_a_parameter), image, members)
 
 
 def _ways_out(system: System, cost: Cost, budget: Budget, image: tuple[int, int], members: int) -> tuple[str, str, str]:
@@ -62,13 +72,21 @@ def _ways_out(system: System, cost: Cost, budget: Budget, image: tuple[int, int]
     )
 
 
+def _of_parameters(budget: Budget, bytes_a_parameter: float) -> Budget:
+    """The budget with the parameters that its bytes leave room for."""
+    if budget.size_bytes is None:
+        return budget
+    most = max(1, int(budget.size_bytes / bytes_a_parameter))
+    return msgspec.structs.replace(budget, parameters=min(most, budget.parameters or most))
+
+
 def check_budget(system: System, budget: Budget, image: tuple[int, int] = (3840, 2160), *, members: int = 1) -> Cost:
-    """Hold what is known before training, multiply-adds and parameters, against a budget.
+    """Hold what is known before training against a budget: multiply-adds, parameters, and the least bytes of them.
 
     Args:
         system: one member.
         budget: its other limits need a measurement of the trained model and are left to that. Multiply-adds are counted
-            in its convention.
+            in its convention. Bytes are held against one a parameter, which INT8 takes and no file goes below.
         image: width and height of the photographs.
         members: how many such systems score a photograph.
 
@@ -88,15 +106,18 @@ def check_budget(system: System, budget: Budget, image: tuple[int, int] = (3840,
         precision="f32",
         macs=members * cost.macs,
         parameters=members * cost.parameters,
+        size_bytes=LEAST_BYTES_A_PARAMETER * members * cost.parameters,
         convention=cost.convention,
     )
     exceeded = [violation for violation in budget.check(measurement) if violation.kind == "exceeded"]
     if exceeded:
         times = f", {members} members" if members > 1 else ""
+        if any(violation.quantity == "size_bytes" for violation in exceeded):
+            times += " (bytes: at least, in INT8)"
         raise BudgetError(
             f"{system.name}{times}: {'; '.join(violation.describe() for violation in exceeded)}",
             expected=f"a student within the budget {budget.name}",
-            mend="; or ".join(_ways_out(system, cost, budget, image, members)),
+            mend="; or ".join(_ways_out(system, cost, _of_parameters(budget, LEAST_BYTES_A_PARAMETER), image, members)),
         )
     return cost
 

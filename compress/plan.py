@@ -35,6 +35,8 @@ MOST_COUNTED_BYTES = 6 * 10**9
 _HELD_OUTPUTS = 4
 _HELD_BY: tuple[Quantity, ...] = ("macs", "parameters", "size_bytes", "latency_p95_ms")
 _LIMITS_SOLVED_FOR = (1.0, 0.85)
+# Hardware computes no slower in the fewer bits.
+_BITS = {"fp32": 32, "fp16": 16, "bf16": 16, "int8": 8}
 
 Progress = Callable[[Iterable[Any], int, str], Iterator[Any]]
 """From items, their number and what is done to the items, as they are taken."""
@@ -103,9 +105,9 @@ def plan(
         precisions: of weights on disk, of `PRECISIONS`.
         size: the only input size to look at.
         device: whose documented throughput bounds latencies from below; without one, or one of which none is
-            documented, latencies are of this machine. Its budget is not looked at.
+            documented in its fastest precision, latencies are of this machine. Its budget is not looked at.
         cache: of counts.
-        measure: time the front's networks at their sizes.
+        measure: time the front's networks at their sizes; a limit of latency then drops those that exceed it.
         progress: shows how far it is.
 
     Raises:
@@ -138,14 +140,12 @@ def plan(
             cheapest = ratio, row
         if kept:
             rows.append(msgspec.structs.replace(row, size_bytes=kept))
-    front, others, rows = _counted(rows, soundings, limits, dropped, cache, progress)
+    front, others, rows = _counted(rows, soundings, limits, dropped, cache, progress, measure=measure)
     if not front:
         if size is not None and len(backbones) == 1 and tuple(views) == ("whole",):
             check_budget(VIEWS["whole"].system(backbones[0], *size), budget, image, members=min(members))
         raise _nothing(budget, cheapest, considered)
     front.sort(key=lambda row: (-row.share, -(row.top1 or 0.0), row.macs))
-    if measure:
-        front, others = _measured(front, others, cache, progress)
     able = [at for at, row in enumerate(front) if row.view == "whole" and row.members == 1 and row.top1 is not None]
     return Plan(
         image=image,
@@ -189,8 +189,15 @@ def _require_budget(budget: Budget, device: Device | None, measure: bool) -> Non
 
 
 def _peak_gmacs_a_second(device: Device | None) -> float | None:
-    """The most that is documented of a device, in any precision: nothing is faster there."""
-    return 1000 * max(device.peak_tmacs.values()) if device is not None and device.peak_tmacs else None
+    """The most that a device computes in any precision; None where that is not documented.
+
+    The peak of a slower precision bounds nothing: what runs in a faster one takes less.
+    """
+    if device is None:
+        return None
+    fastest = min((_BITS[precision] for precision in (*device.precisions, *device.peak_tmacs)), default=0)
+    peaks = [peak for precision, peak in device.peak_tmacs.items() if _BITS[precision] == fastest]
+    return 1000 * max(peaks) if peaks else None
 
 
 def _candidates(
@@ -281,16 +288,19 @@ def _counted(
     dropped: Counter[Quantity],
     cache: CountCache,
     progress: Progress,
+    *,
+    measure: bool,
 ) -> tuple[list[PlanRow], list[PlanRow], list[PlanRow]]:
     """The front and the other ways with their rows counted at their sizes, and all rows that are then within limits."""
     settled: set[Candidate] = set()
+    times_ms: dict[Candidate, float] = {}
     while True:
         front, others = _short_list(rows)
         new = [at for at in (*front, *others) if not rows[at].counted and rows[at].point not in settled]
         if not new:
             return [rows[at] for at in front], [rows[at] for at in others], rows
         broken: set[int] = set()
-        for at in progress(new, len(new), "counting the short list"):
+        for at in progress(new, len(new), "measuring the short list" if measure else "counting the short list"):
             row = rows[at]
             settled.add(row.point)
             if not _countable(row, soundings[row.backbone]):
@@ -304,6 +314,11 @@ def _counted(
                 size_bytes={name: PRECISIONS[name] * count.parameters * row.members for name in row.size_bytes},
                 latency_ms=row.latency_ms * count.macs * row.members / row.macs,
             )
+            if measure:
+                if row.alone not in times_ms:
+                    times_ms[row.alone] = cache.measure_ms(VIEWS[row.view].system(row.backbone, *row.size))
+                latency_ms = row.members * times_ms[row.alone]
+                row = msgspec.structs.replace(row, latency_ms=latency_ms, latency="measured")
             kept, exceeded, _ = _within(row, limits)
             dropped.update(exceeded)
             rows[at] = msgspec.structs.replace(row, size_bytes=kept)
@@ -336,26 +351,8 @@ def _countable(row: PlanRow, sounding: Sounding) -> bool:
     return _HELD_OUTPUTS * sounding.output_bytes * pixels / sounding.points[-1][0] <= MOST_COUNTED_BYTES
 
 
-def _measured(
-    front: list[PlanRow], others: list[PlanRow], cache: CountCache, progress: Progress
-) -> tuple[list[PlanRow], list[PlanRow]]:
-    alone = {row.alone for row in (*front, *others) if row.counted}
-    ordered = sorted(alone, key=lambda point: (point.backbone, point.view, point.size))
-    times = {
-        point: cache.measure_ms(VIEWS[point.view].system(point.backbone, *point.size))
-        for point in progress(ordered, len(ordered), "measuring the short list")
-    }
-
-    def timed(row: PlanRow) -> PlanRow:
-        if row.alone not in times:
-            return row
-        return msgspec.structs.replace(row, latency_ms=row.members * times[row.alone], latency="measured")
-
-    return [timed(row) for row in front], [timed(row) for row in others]
-
-
 def _nothing(budget: Budget, cheapest: tuple[float, PlanRow] | None, considered: int) -> BudgetError:
-    limits = " and ".join(f"{name} {limit:g}" for name, limit in budget.limits.items())
+    limits = " and ".join(budget.describe_limits())
     if cheapest is None:
         return BudgetError(
             f"the budget {budget.name}, and no input that any of the backbones takes",
@@ -366,10 +363,11 @@ def _nothing(budget: Budget, cheapest: tuple[float, PlanRow] | None, considered:
     precision, size_bytes = min(row.size_bytes.items(), key=lambda item: item[1])
     amounts = Amount("macs", row.macs), Amount("parameters", row.parameters), Amount("bytes", size_bytes)
     macs, parameters, on_disk = (format_amount(amount) for amount in amounts)
+    over = f"{ratio:.3g} times a limit" if ratio > 1 else "within by what was foretold, and over at its own size"
     return BudgetError(
         f"the budget {budget.name}, which none of {considered} candidates meets; the nearest is {row.backbone} "
         f"({row.view} {row.width}x{row.height}, members: {row.members}): {macs}, {parameters}, {on_disk} in "
-        f"{precision}, {row.latency} {row.latency_ms:.3g} ms, {ratio:.3g} times a limit",
+        f"{precision}, {row.latency} {row.latency_ms:.3g} ms, {over}",
         expected=f"at most {limits}",
         mend="give a larger limit, or other backbones with --backbone",
     )

@@ -109,6 +109,10 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         limits = {name: getattr(self, name) for name in _QUANTITIES}
         return {name: limit for name, limit in limits.items() if limit is not None}
 
+    def describe_limits(self) -> tuple[str, ...]:
+        """Each limit for people, such as ``macs 50 GMACs``."""
+        return tuple(f"{name} {_written(name, limit)}" for name, limit in self.limits.items())
+
     def check(self, measurement: Measurement) -> tuple[Violation, ...]:
         """Hold a measurement against the limits; a value that equals its limit keeps it.
 

@@ -171,10 +171,9 @@ def profile_bundle(
     layers: tuple[LayerProfile, ...] = ()
     roofline: Roofline | None = None
     throughput: tuple[StreamRate, ...] = ()
-    energy: Energy | None = None
     if brief:
         unmeasured.update(
-            dict.fromkeys(("precisions", "layers", "roofline", "throughput", "energy"), "left out of a brief profile")
+            dict.fromkeys(("precisions", "layers", "roofline", "throughput"), "left out of a brief profile")
         )
     else:
         tell("layers, by the engine's profiler")
@@ -190,8 +189,8 @@ def profile_bundle(
             threads=scorer.threads,
             photos=max(1, runs // 2),
         )
-        tell("energy")
-        energy = _attempt("energy", unmeasured, lambda: measure_energy(lambda: scorer.score(source), RaplCounter()))
+    tell("energy")
+    energy = _attempt("energy", unmeasured, lambda: measure_energy(lambda: scorer.score(source), RaplCounter()))
     artefacts = [scorer.artefacts[member.name] for member in bundle.manifest.members]
     macs = [artefact.macs for artefact in artefacts if artefact.macs is not None]
     parameters = [artefact.parameters for artefact in artefacts if artefact.parameters is not None]
@@ -209,8 +208,7 @@ def profile_bundle(
         photo_width=loaded.score.width,
         photo_height=loaded.score.height,
         peak_rss_mib=peak_rss_mib,
-        # A machine that is noisier while it waits than while it scores has no energy to tell.
-        energy_mj=None if energy is None or energy.joules_per_photo < 0 else 1000 * energy.joules_per_photo,
+        energy_mj=None if energy is None else 1000 * energy.joules_per_photo,
         size_bytes=bundle.size_bytes,
         macs=sum(macs) if len(macs) == len(artefacts) else None,
         parameters=sum(parameters) if len(parameters) == len(artefacts) else None,

@@ -27,14 +27,27 @@ def bundle_ways_out(bundle: Bundle, measured: Measurement, budget: Budget) -> tu
     return (_smaller_input(bundle, exceeded), _smaller_student(measured, budget), _fewer_members(bundle, budget))
 
 
+# What grows with the pixels: the work, and what is held while it is done.
+_OF_WORK: tuple[Quantity, ...] = ("macs", "latency_p95_ms", "energy_mj")
+# In pixels: half of what one position of most networks' last features covers.
+_LEAST_SIDE = 16
+
+
 def _smaller_input(bundle: Bundle, exceeded: dict[Quantity, float]) -> str:
-    ratio = exceeded.get("macs") or exceeded.get("latency_p95_ms")
-    if ratio is None:
+    if exceeded.keys() & {"parameters", "size_bytes"}:
         return "a smaller input does not help: weights are as many at every size"
+    ratio = max((exceeded[quantity] for quantity in _OF_WORK if quantity in exceeded), default=None)
+    if ratio is None:
+        return (
+            "a smaller input: takes less memory, by how much is not known, as engine, weights and photograph take the "
+            "rest; edgeiqa distill at a smaller --size, and measure again"
+        )
     height, width = next(iter(bundle.manifest.members[0].preprocess.shapes.values()))[-3:-1]
-    side = math.sqrt(1 / ratio)
+    smaller = [math.floor(math.sqrt(1 / ratio) * side) for side in (width, height)]
+    if min(smaller) < _LEAST_SIDE:
+        return f"a smaller input does not help: {1 / ratio:.2g} of the pixels of {width}x{height} would be left"
     return (
-        f"a smaller input: about {math.floor(side * width)}x{math.floor(side * height)} in place of {width}x{height}, "
+        f"a smaller input: about {smaller[0]}x{smaller[1]} in place of {width}x{height}, "
         "were the cost in proportion to the pixels; edgeiqa distill with this --budget finds the size"
     )
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from ..profiles.budget import Budget, Quantity
+from ..profiles.amounts import Amount, format_amount
+from ..profiles.budget import Budget
 from ..profiles.cost import CONVENTIONS, Convention, Cost, count_module, total_cost
 from ..profiles.measurement import Measurement, host_facts
 from ..profiles.ptflops_cost import Backend, count_ptflops
@@ -97,29 +98,23 @@ def hold_exported(members: Sequence[Trained], manifest: Manifest, size_bytes: in
             parameters=sum(parameters) if len(parameters) == len(costs) else None,
         ),
         budget,
+        stored_as_fp32=any(cost.stored_as == "fp32" for cost in costs),
     )
 
 
-_OF_NETWORKS: tuple[Quantity, ...] = ("macs", "parameters")
-
-
-def _hold(members: Sequence[Trained], measured: Measurement, budget: Budget) -> None:
+def _hold(members: Sequence[Trained], measured: Measurement, budget: Budget, *, stored_as_fp32: bool = False) -> None:
     exceeded = [violation for violation in budget.check(measured) if violation.kind == "exceeded"]
     if not exceeded:
         return
-    from ..compress.budget_check import ways_out
+    from ..compress.budget_check import LEAST_BYTES_A_PARAMETER, ways_out
 
-    ways: tuple[str, ...] = ()
-    if any(violation.quantity in _OF_NETWORKS for violation in exceeded):
-        ways = ways_out(members[0].network.system, budget, members=len(members))
-    if any(violation.quantity == "size_bytes" for violation in exceeded):
-        each = "" if len(members) == 1 else f" (each of {len(members)} is about {_megabytes(measured, len(members))})"
-        ways = (
-            *ways,
-            "weights of half the bytes, --store fp16",
-            "a smaller student: edgeiqa plan with this budget lists those that fit",
-            f"fewer members{each}" if each else "fewer members do not help: there is one",
-        )
+    size_bytes, parameters = measured.size_bytes or 0, measured.parameters or 0
+    system = members[0].network.system
+    each = size_bytes / parameters if size_bytes and parameters else LEAST_BYTES_A_PARAMETER
+    ways: tuple[str, ...] = ways_out(system, budget, members=len(members), bytes_a_parameter=each)
+    if stored_as_fp32 and any(violation.quantity == "size_bytes" for violation in exceeded):
+        half = format_amount(Amount("bytes", size_bytes // 2))
+        ways = (f"weights of half the bytes, --store fp16 (about {half})", *ways)
     raise BudgetError(
         f"{measured.subject}: {'; '.join(violation.describe() for violation in exceeded)}",
         expected=f"a bundle within the budget {budget.name}",
@@ -129,7 +124,3 @@ def _hold(members: Sequence[Trained], measured: Measurement, budget: Budget) -> 
 
 def _names(members: Sequence[Trained]) -> str:
     return members[0].name if len(members) == 1 else f"{len(members)} members"
-
-
-def _megabytes(measured: Measurement, members: int) -> str:
-    return f"{(measured.size_bytes or 0) / members / 1e6:.2f} MB"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
+import shlex
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,7 @@ __all__ = [
     "require_libraries",
     "require_name",
     "require_writable",
+    "say_left_to_profile",
     "with_device",
 ]
 
@@ -148,6 +150,18 @@ def budget_of(text: str) -> Budget:
                 mend="write limits with commas between, or a budget's name",
             ) from None
     return combine_budgets(budgets)
+
+
+def say_left_to_profile(budget: Budget, text: str) -> None:
+    """Say which limits need a measurement of a bundle, and so are not held by a verb that makes one.
+
+    Args:
+        budget: the limits.
+        text: of ``--budget``, with the device's name.
+    """
+    left = [name for name in ("latency_p95_ms", "peak_rss_mib", "energy_mj") if name in budget.limits]
+    if left:
+        say(f"not held here: {', '.join(left)}; edgeiqa profile BUNDLE --budget {shlex.quote(text)} measures them")
 
 
 def require_libraries(libraries: tuple[str, ...], extras: str) -> None:

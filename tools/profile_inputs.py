@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..runtime.bundle import Bundle
 from ..runtime.scorer import default_bundle
-from .runs import RUN_NAME, read_run
+from .runs import RUN_NAME, newest_run, read_run
 from .show import say
 
 __all__ = ["choose_bundle", "newest_bundle"]
@@ -41,9 +41,16 @@ def choose_bundle(named: Path | None, runs: Path) -> Bundle:
     """
     if named is not None:
         return Bundle.open(named)
-    newest = newest_bundle(runs)
+    newest, student = newest_bundle(runs), newest_run(runs, "distill")
+    if student is not None and not any(student.glob("*.eiqa")):
+        finished = read_run(student).finished or ""
+        if newest is None or finished > (read_run(newest.parent).finished or ""):
+            say(
+                f"the newest student, {student}, is not measured, as its folder holds no bundle: "
+                f"edgeiqa export {student} -o {student / 'student.eiqa'}, or name the bundle that was exported"
+            )
     if newest is not None:
-        say(f"no BUNDLE named: {newest}, the newest student in {runs}")
+        say(f"no BUNDLE named: {newest}, the newest student with a bundle in {runs}")
         return Bundle.open(newest)
     say(f"no BUNDLE named, and no finished run in {runs} holds one: the default bundle")
     return default_bundle()

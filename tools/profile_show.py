@@ -107,10 +107,11 @@ def _show_precisions(compared: Comparison) -> None:
 
 
 def _show_layers(member: LayerProfile, roofline: Roofline | None, most: int) -> None:
-    points = {} if roofline is None else {p.name: p for p in roofline.layers if p.member == member.member}
+    # Names may come twice, or be empty; the points are those of the layers with products, in their order.
+    own = iter([] if roofline is None else [point for point in roofline.layers if point.member == member.member])
+    placed = [(layer, next(own, None) if layer.macs else None) for layer in member.layers]
     rows = []
-    for layer in sorted(member.layers, key=lambda layer: -layer.time_ms)[:most]:
-        point = points.get(layer.name)
+    for layer, point in sorted(placed, key=lambda pair: -pair[0].time_ms)[:most]:
         rows.append(
             [
                 layer.name,

@@ -11,7 +11,15 @@ import click
 from ..runtime.errors import UsageError
 from .distill_inputs import PhotographSource, find_photographs_of, find_teachers
 from .distill_recipe import BUDGET, SAMPLE_STEPS, convert_recipe, recipe_of, with_weights
-from .options import PathArgument, budget_of, device_option, json_option, parse_size, with_device
+from .options import (
+    PathArgument,
+    budget_of,
+    device_option,
+    json_option,
+    parse_size,
+    say_left_to_profile,
+    with_device,
+)
 from .runs import finish_run, goes_on, read_run, start_run
 from .show import print_json, say
 from .training import launched, machine_options, require_alone, require_training, watching
@@ -108,6 +116,7 @@ def distill(
 
     # From what costs nothing to find out to what takes hours, and nothing is written before all of it is known.
     check_budget(student_system(call.recipe), call.budget, parse_size(call.image))
+    say_left_to_profile(call.budget, call.budget_text)
     recipe = with_weights(call.recipe, may_be_random=call.source.samples and call.usual_weights)
     call = replace(call, recipe=recipe, usual_weights=False)
     teacher = load_teachers(call.teachers, device=accelerator, threads=threads) if call.teachers else None

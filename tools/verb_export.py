@@ -22,6 +22,7 @@ from .options import (
     parse_size,
     require_libraries,
     require_name,
+    say_left_to_profile,
     with_device,
 )
 from .runs import newest_run
@@ -137,6 +138,7 @@ def export(
     if limits is not None:
         cost = hold_members(members, limits)
         say(f"within {limits.name}: {describe_counts(members)}; {cost.parameters / 1e6:.4g} M parameters")
+        say_left_to_profile(limits, bounds or "")
     combined = parse_combine(combine, len(members))
     name = output.stem if output else members[0].name if len(members) == 1 else "ensemble"
     path = output or Path(f"{name}.eiqa")

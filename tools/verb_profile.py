@@ -10,11 +10,15 @@ import click
 import msgspec
 
 from ..profiles.baseline import compare_with_baseline, read_baseline
+from ..profiles.budget import Budget, Quantity, Violation
+from ..profiles.bundle_cost import count_bundle
 from ..profiles.comparison import compare_bundles
 from ..profiles.full_profile import measure_bundle, profile_bundle
+from ..profiles.measurement import host_facts
 from ..runtime.bundle import Bundle
 from ..runtime.errors import UsageError
 from .bundle_ways_out import bundle_ways_out
+from .cost_show import show_cost
 from .options import (
     PathArgument,
     budget_of,
@@ -40,11 +44,20 @@ __all__ = ["measure_bundle", "profile"]
 )
 @click.option("--compare", is_flag=True, help="Measure two BUNDLEs or more side by side, from file to score.")
 @click.option("--baseline", type=PathArgument, help="An older --json: print what changed beyond the noise.")
-@click.option("--brief", is_flag=True, help="Leave out layers, roofline, precisions, throughput and energy.")
+@click.option(
+    "--cost", is_flag=True, help="Measure nothing: count by operator and layer, and list what is not counted."
+)
+@click.option("--brief", is_flag=True, help="Leave out layers, roofline, precisions and throughput.")
 @click.option("--runs", type=click.IntRange(min=1), default=50, show_default=True, help="Measured runs.")
 @click.option("--warmup", type=click.IntRange(min=0), default=5, show_default=True, help="Unmeasured runs before them.")
 @click.option("--streams", type=click.IntRange(min=1), help="Most streams of the throughput. [default: the threads]")
-@click.option("--layers", type=click.IntRange(min=0), default=5, show_default=True, help="Slowest layers to print.")
+@click.option(
+    "--layers",
+    type=click.IntRange(min=0),
+    default=5,
+    show_default=True,
+    help="Slowest layers to print; of --cost the dearest.",
+)
 @click.option("--budget", help="Limits such as 50GMACs,16MB,30ms, or a name such as uhd-50g; exit status 1 if broken.")
 @click.option("--html", type=PathArgument, help="Write a page: charts, layers that sort, the plan as far as counted.")
 @click.option(
@@ -65,6 +78,7 @@ def profile(
     photo: Path | None,
     compare: bool,
     baseline: Path | None,
+    cost: bool,
     brief: bool,
     runs: int,
     warmup: int,
@@ -85,6 +99,12 @@ def profile(
     Without BUNDLE: the newest student in the folder of runs, else the default one. What cannot be measured here is
     said, with the reason.
     """
+    if cost and (compare or baseline is not None or html is not None or budget is not None or device is not None):
+        raise UsageError(
+            "--cost with --compare, --baseline, --html, --budget or --device",
+            expected="--cost alone: it counts one bundle and measures nothing",
+            mend="leave the others out, or --cost",
+        )
     stated, budget = budget, with_device(budget, device)
     if html is not None:
         _require_page(html, (*bundles, photo, baseline), compare)
@@ -99,6 +119,15 @@ def profile(
     limits = None if budget is None else budget_of(budget)
     older = None if baseline is None else read_baseline(baseline)
     opened = choose_bundle(bundles[0] if bundles else None, runs_folder)
+    if cost:
+        counted = count_bundle(opened)
+        if as_json:
+            print_json(counted)
+        else:
+            show_cost(counted, layers=layers)
+        return
+    if limits is not None:
+        _say_before(opened, limits, device)
     tell: Callable[[str], object] = say if sys.stderr.isatty() else lambda _: None
     measured = profile_bundle(
         opened,
@@ -139,12 +168,32 @@ def profile(
             runs=runs_folder,
         )
     if measured.violations and limits is not None:
-        click.echo(f"over the budget {limits.name}:", err=True)
+        exceeded = any(violation.kind == "exceeded" for violation in measured.violations)
+        what = "over the budget" if exceeded else "not known to keep the budget"
+        click.echo(f"{what} {limits.name}:", err=True)
         for violation in measured.violations:
             click.echo(f"  {violation.describe()}", err=True)
         for way in bundle_ways_out(opened, measured, limits):
             click.echo(f"  {way}", err=True)
         sys.exit(1)
+
+
+def _say_before(bundle: Bundle, budget: Budget, device: str | None) -> None:
+    """Say what is over the budget before minutes of measuring, and of which machine the rest will be."""
+    costs = [member.artefacts[0] for member in bundle.manifest.members]
+    # A member whose cost is not known counts as nothing: the others may be over the limit alone.
+    macs, parameters = sum(cost.macs or 0 for cost in costs), sum(cost.parameters or 0 for cost in costs)
+    known: dict[Quantity, int] = {"parameters": parameters, "size_bytes": bundle.size_bytes, "macs": macs}
+    if budget.convention != "strict":
+        del known["macs"]
+    for quantity, value in known.items():
+        limit = budget.limits.get(quantity)
+        if limit is not None and value > limit:
+            over = Violation(quantity=quantity, limit=limit, measured=value, ratio=value / limit)
+            say(f"over the budget {budget.name} before anything is measured: {over.describe()}")
+    here = [quantity for quantity in budget.limits if quantity in ("latency_p95_ms", "peak_rss_mib", "energy_mj")]
+    if device is not None and here:
+        say(f"{', '.join(here)}: of this machine ({host_facts().cpu}), and not of {device}")
 
 
 def _require_page(html: Path, others: tuple[Path | None, ...], compare: bool) -> None:

@@ -37,7 +37,27 @@ def test_a_system_within_its_budget() -> None:
 
 
 def test_limits_that_need_a_trained_model_are_left_to_its_measurement() -> None:
-    check_budget(small_system(), parse_budget("1 B,1us"))
+    check_budget(small_system(), parse_budget("1us,1 MiB RAM,1uJ"))
+
+
+def test_bytes_are_held_by_the_least_that_the_parameters_take() -> None:
+    system = one_backbone("mobilenetv3_large_100", 224, 128)
+    parameters = count_system(system).parameters
+    check_budget(system, parse_budget(f"{parameters} B"))
+    check_budget(system, parse_budget(f"{2 * parameters} B"), members=2)
+    with pytest.raises(
+        BudgetError, match=r"2 members \(bytes: at least, in INT8\): size_bytes: 8.407 MB of 4 MB"
+    ) as caught:
+        check_budget(system, parse_budget("4MB"), members=2)
+    smaller_input, smaller_student, fewer_members = caught.value.mend.split("; or ")
+    assert smaller_input == "a smaller input does not help: 4.203 M parameters at every size"
+    # Two megabytes for each of two.
+    assert "--student mobilenetv3_small_100 at 224x128" in smaller_student
+    assert fewer_members == "fewer members do not help: one alone is 129.2 MMACs and 4.203 M parameters"
+    # In FP32 a fourth of the parameters fits.
+    _, smaller_student, fewer_members = ways_out(system, parse_budget("17MB"), members=2, bytes_a_parameter=4)
+    assert "mobilenetv3_small_100" in smaller_student
+    assert fewer_members.startswith("fewer members: 1 of 2 fit")
 
 
 def test_members_count_together() -> None:

@@ -14,12 +14,14 @@ from edgeiqa.compress import plan_counts
 from edgeiqa.compress.input_size import count_system
 from edgeiqa.compress.known_accuracy import known_accuracy
 from edgeiqa.compress.models import one_backbone
-from edgeiqa.compress.plan import Plan, plan
+from edgeiqa.compress.plan import Plan, _peak_gmacs_a_second, plan
 from edgeiqa.compress.plan_counts import CountCache, cost_law
 from edgeiqa.compress.plan_front import PlanRow, compromise, dominates, pareto_front
 from edgeiqa.compress.plan_space import BACKBONES, VIEWS, ladder, share_of_crops, share_of_resized, solvable_sizes
 from edgeiqa.profiles.budget import Budget, parse_budget
+from edgeiqa.profiles.device import Device, FactSource
 from edgeiqa.runtime.errors import BudgetError, ModelError, UsageError
+from edgeiqa.runtime.manifest import Precision
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -166,6 +168,49 @@ def test_measured_times(cache: CountCache) -> None:
     assert all(row.latency_ms > 0 for row in found.rows)
 
 
+def test_a_limit_of_time_is_held_against_what_is_measured(cache: CountCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"members": (1,), "views": ("whole",), "backbones": SMALL[:1]}
+    free = small_plan(cache, "8MMACs", **options)
+    # Slow where the estimate said fast, at all sizes but the smallest.
+    smallest = min(row.macs for row in small_plan(cache, "8MMACs", **options).rows)
+    largest = max(row.latency_ms for row in free.rows)
+
+    def time_of(system: Any) -> float:
+        return largest if cache.count(system).macs <= smallest / 2 else 1000 * largest
+
+    monkeypatch.setattr(cache, "measure_ms", time_of)
+    found = small_plan(cache, f"8MMACs,{10 * largest:f}ms", measure=True, **options)
+    assert found.dropped["latency_p95_ms"] >= 1
+    assert all(row.latency == "measured" and row.latency_ms <= 10 * largest for row in found.rows)
+    assert max(row.macs for row in found.rows) < max(row.macs for row in free.rows)
+    monkeypatch.setattr(cache, "measure_ms", lambda _: 1000 * largest)
+    with pytest.raises(BudgetError, match="over at its own size"):
+        small_plan(cache, f"8MMACs,{10 * largest:f}ms", measure=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("precisions", "peaks", "expected"),
+    [
+        (("fp32", "fp16", "int8"), {"int8": 16.75}, 16_750),
+        # Tensor cores compute FP16 and INT8 many times as fast: the peak of FP32 bounds nothing.
+        (("fp32", "fp16", "bf16", "int8"), {"fp32": 7.555}, None),
+        (("fp32",), {"fp32": 2.0, "int8": 8.0}, 8_000),
+        (("fp32", "bf16"), {"fp16": 1.0, "fp32": 0.5}, 1_000),
+        ((), {"fp32": 2.0}, 2_000),
+        (("fp32",), {}, None),
+    ],
+)
+def test_only_the_fastest_precisions_peak_bounds_a_latency(
+    precisions: tuple[Precision, ...], peaks: dict[Precision, float], expected: float | None
+) -> None:
+    stated = FactSource(source="its data sheet", status="documented")
+    given = {"targets": ("onnx",)} | {"precisions": precisions} | {"peak_tmacs": peaks}
+    sources = {name: stated for name, fact in given.items() if fact}
+    device = Device(name="d", description="d", sources=sources, **given)  # type: ignore[arg-type]
+    assert _peak_gmacs_a_second(device) == expected
+    assert _peak_gmacs_a_second(None) is None
+
+
 def test_limits_that_cannot_be_foretold_are_named(cache: CountCache) -> None:
     limits = Budget(name="b", macs=20_000_000, peak_rss_mib=1.0, source="here", status="stated")
     assert small_plan(cache, limits, backbones=SMALL[:1], members=(1,)).unplanned == ("peak_rss_mib",)
@@ -175,6 +220,7 @@ def test_a_budget_that_nothing_meets_says_what_is_nearest(cache: CountCache) -> 
     with pytest.raises(BudgetError, match=r"which none of .* candidates meets; the nearest is") as caught:
         small_plan(cache, "1kMACs")
     assert "kMACs" in caught.value.got and "parameters" in caught.value.got and caught.value.exit_code == 1
+    assert caught.value.expected == "at most macs 1 kMACs" and "times a limit" in caught.value.got
     with pytest.raises(BudgetError, match="no input that any of the backbones takes"):
         small_plan(cache, image=(20, 20), views=("whole",))
 

@@ -50,9 +50,11 @@ def test_a_whole_profile(bundle: Bundle) -> None:
 
 def test_a_brief_profile_says_what_it_left_out(bundle: Bundle) -> None:
     seen = profile_bundle(bundle, PHOTO, runs=2, warmup=0, threads=1, brief=True)
-    left_out = {"precisions", "layers", "roofline", "throughput", "energy"}
-    assert set(seen.unmeasured) == left_out
-    assert (seen.precisions, seen.layers, seen.roofline, seen.throughput, seen.energy) == (None, (), None, (), None)
+    left_out = {"precisions", "layers", "roofline", "throughput"}
+    # Energy may be bounded: it is measured, or it is said why not.
+    assert set(seen.unmeasured) - {"energy"} == left_out and (seen.energy is None) == ("energy" in seen.unmeasured)
+    assert "brief" not in seen.unmeasured.get("energy", "")
+    assert (seen.precisions, seen.layers, seen.roofline, seen.throughput) == (None, (), None, ())
     assert seen.stages is not None and seen.noise is not None and seen.peak_rss_mib is not None
 
 

@@ -75,9 +75,35 @@ def test_profile_says_the_ways_out(small_bundle: Path, pair_bundle: Path) -> Non
     assert "a smaller input does not help: weights are as many at every size" in ran.err
 
 
+def test_a_smaller_input_helps_with_memory_and_not_with_weights(small_bundle: Path) -> None:
+    ran = profile(small_bundle, "--budget", "1 MiB RAM")
+    assert ran.code == 1 and "a smaller input: takes less memory" in ran.err
+    ran = profile(small_bundle, "--budget", "1us,1kB")
+    assert "a smaller input does not help: weights are as many at every size" in ran.err
+    # Of several the worst: in a thousandth of the time, and half the multiply-adds.
+    macs = profile(small_bundle, "--json").object["macs"]
+    ran = profile(small_bundle, "--budget", f"{macs // 2},1us")
+    assert "a smaller input does not help: " in ran.err and " of the pixels of 64x64 would be left" in ran.err
+
+
+def test_profile_says_what_is_over_before_it_measures(small_bundle: Path) -> None:
+    ran = profile(small_bundle, "--budget", "1kMACs,1k parameters,1MB,1us", "--json")
+    first, second, third, *rest = ran.err.splitlines()
+    for line, quantity in zip((first, second, third), ("parameters", "size_bytes", "macs"), strict=True):
+        assert " before anything is measured: " in line and f"{quantity}: " in line
+    assert ran.code == 1 and "before anything" not in "".join(rest)
+    assert "before anything" not in profile(small_bundle, "--budget", "1GMACs,1us").err
+
+
+def test_profile_says_that_what_it_measures_is_of_this_machine(small_bundle: Path) -> None:
+    ran = profile(small_bundle, "--device", "raspberry-pi-5", "--budget", "1GMACs")
+    assert ran.code == 0 and "peak_rss_mib: of this machine (" in ran.err and "and not of raspberry-pi-5" in ran.err
+    assert profile(small_bundle, "--device", "mobile").err == ""
+
+
 def test_what_was_not_measured_has_no_way_out(small_bundle: Path) -> None:
     ran = profile(small_bundle, "--budget", "1GMACs,ptflops-aten")
-    assert ran.code == 1
+    assert ran.code == 1 and "not known to keep the budget 1GMACs" in ran.err and "over the budget" not in ran.err
     assert "macs (ptflops-aten) was not measured" in ran.err and "a smaller input" not in ran.err
 
 
@@ -97,7 +123,10 @@ def test_export_is_held_to_a_published_convention(tmp_path: Path) -> None:
 
 def test_export_is_held_by_its_bytes_before_anything_is_written(tmp_path: Path) -> None:
     ran = edgeiqa("export", *SMALL, "--budget", "1GMACs,1MB", "-o", tmp_path / "small.eiqa")
-    require_refusal(ran, "size_bytes", "of 1 MB", "--store fp16", "fewer members", code=1)
+    require_refusal(
+        ran, "size_bytes", "of 1 MB", "--store fp16 (about 1.", "a smaller student", "fewer members", code=1
+    )
+    assert "a smaller input does not help: " in ran.err
     assert files_in(tmp_path) == set()
 
 
@@ -105,6 +134,7 @@ def test_export_within_a_budget_says_every_convention(tmp_path: Path) -> None:
     bundle = tmp_path / "small.eiqa"
     ran = edgeiqa("export", *SMALL, "--budget", "1GMACs,5MB,30ms", "--device", "raspberry-pi-5", "-o", bundle)
     assert ran.code == 0, ran.err
+    assert "not held here: latency_p95_ms, peak_rss_mib; edgeiqa profile BUNDLE --budget " in ran.err
     assert "GMACs strict" in ran.err and "GMACs ptflops-pytorch" in ran.err and "GMACs ptflops-aten" in ran.err
     cost = count_bundle(Bundle.open(bundle))
     (member,) = Bundle.open(bundle).manifest.members

@@ -53,10 +53,33 @@ def test_it_says_which(small_bundle: Path, tmp_path: Path, monkeypatch: pytest.M
     shutil.copy(small_bundle, folder / "student.eiqa")
     ran = edgeiqa("profile", *BRIEF)
     assert (ran.code, ran.object["subject"]) == (0, "small")
-    assert ran.err == f"no BUNDLE named: {Path('runs') / folder.name / 'student.eiqa'}, the newest student in runs\n"
+    assert (
+        ran.err
+        == f"no BUNDLE named: {Path('runs') / folder.name / 'student.eiqa'}, the newest student with a bundle in runs\n"
+    )
     ran = edgeiqa("profile", *BRIEF, "--runs-folder", "elsewhere")
     assert (ran.code, ran.object["subject"]) == (0, "default")
     assert ran.err == "no BUNDLE named, and no finished run in elsewhere holds one: the default bundle\n"
+
+
+def test_a_student_without_a_bundle_is_not_passed_over_in_silence(
+    small_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = run_of(tmp_path / "runs", "quickstart", "student.eiqa")
+    shutil.copy(small_bundle, folder / "student.eiqa")
+    newest = run_of(tmp_path / "runs", "distill")
+    ran = edgeiqa("profile", *BRIEF)
+    said, which = ran.err.splitlines()
+    name = Path("runs") / newest.name
+    assert said.startswith(
+        f"the newest student, {name}, is not measured, as its folder holds no bundle: edgeiqa export"
+    )
+    assert f"edgeiqa export {name} -o {name / 'student.eiqa'}" in said and "with a bundle" in which
+    # An older one is nobody's newest.
+    run_of(tmp_path / "runs", "distill", "b.eiqa")
+    shutil.copy(small_bundle, newest.with_name("distill-002") / "b.eiqa")
+    assert "is not measured" not in edgeiqa("profile", *BRIEF).err
 
 
 def test_a_newest_bundle_that_is_broken_is_not_passed_over(tmp_path: Path) -> None:

@@ -71,16 +71,42 @@ def test_a_device_brings_its_budget_and_its_throughput(runs: Path) -> None:
     mobile = plan(runs, *ALONE, "--device", "mobile", "--json")
     assert mobile.code == 0, mobile.err
     assert mobile.object["budget"]["name"] == "mobile" and mobile.object["rows"][0]["latency"] == "estimated"
-    both = plan(runs, *ALONE, "--device", "rtx-4060", "--budget", "40MMACs", "--json").object
+    both = plan(runs, *ALONE, "--device", "jetson-orin-nano", "--budget", "40MMACs", "--json").object
     (row,) = both["rows"]
-    assert (row["latency"], both["machine"]) == ("at least", "rtx-4060")
-    assert row["latency_ms"] == pytest.approx(row["macs"] / 7.555e12 * 1e3)
+    assert (row["latency"], both["machine"]) == ("at least", "jetson-orin-nano")
+    assert row["latency_ms"] == pytest.approx(row["macs"] / 16.75e12 * 1e3)
+
+
+def test_a_throughput_that_is_not_the_highest_bounds_nothing_and_that_is_said(runs: Path) -> None:
+    ran = plan(runs, *ALONE, "--device", "rtx-4060", "--budget", "40MMACs", "--json")
+    assert ran.code == 0 and ran.object["rows"][0]["latency"] == "estimated"
+    assert "the highest throughput of rtx-4060 is not documented: ms are of this machine" in ran.err
 
 
 def test_a_device_that_bounds_nothing_that_is_planned(runs: Path) -> None:
     ran = plan(runs, *ALONE, "--device", "raspberry-pi-5", "--json")
     assert ran.code == 0 and "held to 50GMACs besides" in ran.err
     assert ran.object["unplanned"] == ["peak_rss_mib"] and ran.object["budget"]["macs"] == 50 * 10**9
+
+
+def test_limits_that_leave_every_input_are_held_to_the_usual_one(runs: Path) -> None:
+    for options, said in (
+        (("--device", "iphone"), "iphone bounds size_bytes alone"),
+        (("--budget", "500 MiB RAM"), "500 MiB RAM bounds peak_rss_mib alone"),
+    ):
+        ran = plan(runs, *ALONE, *options, "--json")
+        assert ran.code == 0 and f"{said}: held to 50GMACs besides" in ran.err
+        assert ran.object["budget"]["macs"] == 50 * 10**9
+    # A file of so many bytes and any work is what was asked for.
+    stated = plan(runs, *ALONE, "--budget", "4MB", "--json")
+    assert "besides" not in stated.err and stated.object["budget"]["macs"] is None
+
+
+def test_one_size_whose_file_is_too_large_is_refused_with_three_ways_out(runs: Path) -> None:
+    ran = plan(runs, *ALONE, "--budget", "100kB")
+    require_refusal(
+        ran, "size_bytes", "of 100 kB", "in INT8", "smaller input", "smaller student", "fewer members", code=1
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,13 @@ import msgspec
 import pytest
 from edgeiqa.profiles import full_profile, roofline
 from edgeiqa.profiles.comparison import Comparison
+from edgeiqa.profiles.cost import Cost
 from edgeiqa.profiles.full_profile import Profile
+from edgeiqa.runtime.bundle import Bundle
+from edgeiqa.tools.profile_show import show_profile
 
 from .command import Ran, edgeiqa, require_refusal
+from .made_profile import layer, layer_profile, made_profile, made_roofline
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "profile.md"
 
@@ -107,6 +111,15 @@ def test_the_slowest_layers_and_the_roofline(small_bundle: Path) -> None:
     assert none.code == 0 and "slowest 3 of" not in none.out and "products of these layers" not in none.out
 
 
+def test_layers_of_one_name_have_each_their_own_place(capsys: pytest.CaptureFixture[str]) -> None:
+    twins = (layer("", 4.0, 400_000_000), layer("relu", 1.0, None), layer("", 2.0, 20_000_000))
+    layers = (layer_profile("first", list(twins)),)
+    show_profile(made_profile(layers=layers, roofline=made_roofline(layers)), layers=3)
+    shares = [line for line in capsys.readouterr().out.splitlines() if "(compute)" in line]
+    # 400 million at 100 GMACs/s take 4 ms, and 20 million .2 of 2.
+    assert ["100%" in shares[0], "10%" in shares[1], len(shares)] == [True, True, 2]
+
+
 def test_openvino_tells_its_kernels_and_every_product(small_bundle: Path) -> None:
     seen = msgspec.json.decode(whole_profile(small_bundle, "--engine", "openvino", "--json").out, type=Profile)
     (member,) = seen.layers
@@ -167,6 +180,22 @@ def test_an_engine_that_is_not_installed(small_bundle: Path, monkeypatch: pytest
 def test_the_cost_of_members_is_added_up(small_bundle: Path, pair_bundle: Path) -> None:
     pair, small = (profile(bundle, "--json").object for bundle in (pair_bundle, small_bundle))
     assert pair["parameters"] > small["parameters"] and pair["macs"] > small["macs"]
+
+
+def test_the_cost_by_operator_and_what_is_not_counted(pair_bundle: Path) -> None:
+    ran = edgeiqa("profile", pair_bundle, "--cost", "--json")
+    cost = msgspec.json.decode(ran.out, type=Cost)
+    members = Bundle.open(pair_bundle).manifest.members
+    assert cost.macs == sum(member.artefacts[0].macs or 0 for member in members)
+    table = edgeiqa("profile", pair_bundle, "--cost", "--layers", 2)
+    assert (table.code, table.err) == (0, "")
+    (conv,) = [line.split() for line in table.out.splitlines() if line.split()[:1] == ["Conv"]]
+    macs = sum(layer.macs for layer in cost.by_layer if layer.operator == "Conv")
+    assert conv[1:3] == [f"{macs / 1e6:.2f}", f"{macs / cost.macs:.1%}"]
+    assert cost.uncounted and all(f"{name} ({times} x)" in table.out for name, times in cost.uncounted.items())
+    assert f"the dearest 2 of {len(cost.by_layer)} layers" in table.out and "leaves out activations" in table.out
+    for other in (("--budget", "1GMACs"), ("--device", "mobile"), ("--compare",), ("--html", "p.html")):
+        require_refusal(edgeiqa("profile", pair_bundle, "--cost", *other), "--cost alone")
 
 
 def test_a_budget_that_is_broken(small_bundle: Path) -> None:
