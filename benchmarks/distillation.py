@@ -1,11 +1,11 @@
 """A student on opinions alone, and distilled; and what each loss and each kind of transfer image brings.
 
 python benchmarks/distillation.py train --teacher RUN --data DIR/mos.csv --images DIR/images -o OUT [--arms ARM ...]
-python benchmarks/distillation.py judge --teacher RUN --data DIR/mos.csv --images DIR/images -o OUT
+python benchmarks/distillation.py judge --teacher RUN --data DIR/mos.csv --images DIR/images -o OUT [--arms ARM ...]
 
 ``train`` runs every arm (or those named) with its seeds, one after the other; what is finished is passed over, what was
 cut off goes on. It tells figures on the selection part, by which arms are chosen. ``judge`` reads split=test, once, for
-the ensemble, its best member and every finished arm, with paired differences to the arm ``opinions``.
+the ensemble, its best member and every finished arm (or those named), with paired differences to the arm ``opinions``.
 All arms take the same number of steps of the same batch.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -41,6 +41,8 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 Scores = NDArray[np.float64]
+Metric = Callable[[Scores, Scores], float]
+METRICS: dict[str, Metric] = {"srcc": srcc, "plcc": plcc, "rmse": rmse}
 OPINIONS = DistillLosses(score=0.0, feature=0.0, mos=1.0, disagreement=None)
 SCORE = DistillLosses(score=1.0, mos=1.0, feature=0.0)
 FEATURE = msgspec.structs.replace(SCORE, feature=0.5)
@@ -141,8 +143,8 @@ def judge(arguments: argparse.Namespace) -> None:
     rows.append(("ensemble", [100 * said.mean]))
     rows.append((f"its best member ({best})", [100 * said.scores[:, members.index(best)]]))
     arms: dict[str, list[Scores]] = defaultdict(list)
-    for arm, (_, _, _, seeds) in ARMS.items():
-        for seed in arguments.seeds or seeds:
+    for arm in arguments.arms or ARMS:
+        for seed in arguments.seeds or ARMS[arm][3]:
             folder = arguments.output / run_name(arm, seed)
             if (folder / RECORD_NAME).is_file():
                 record, network = load_checkpoint(folder)
@@ -152,25 +154,24 @@ def judge(arguments: argparse.Namespace) -> None:
     result: dict[str, object] = {}
     for name, runs in rows:
         each = [evaluate(scores, mos) for scores in runs]
-        shown = " ".join(f"{one.srcc.value:.4f}" for one in each)
-        means = {
-            figure: float(np.mean([getattr(one, figure).value for one in each])) for figure in ("srcc", "plcc", "rmse")
-        }
-        low, high = interval_of_mean(runs, mos)
-        print(
-            f"{name:28} SRCC {means['srcc']:.4f} [{low:.4f}, {high:.4f}] PLCC {means['plcc']:.4f} RMSE "
-            f"{means['rmse']:.2f}   (seeds: {shown})"
-        )
-        result[name] = {**means, "low": low, "high": high, "seeds": [one.srcc.value for one in each]}
+        told: dict[str, object] = {"seeds": [one.srcc.value for one in each]}
+        shown = []
+        for figure, metric in METRICS.items():
+            mean = float(np.mean([getattr(one, figure).value for one in each]))
+            low, high = interval_of_mean(metric, runs, mos)
+            told |= {figure: mean, f"{figure}_low": low, f"{figure}_high": high}
+            shown.append(f"{figure.upper()} {mean:.4f} [{low:.4f}, {high:.4f}]")
+        print(f"{name:28} {' '.join(shown)}   (seeds: {' '.join(f'{one.srcc.value:.4f}' for one in each)})")
+        result[name] = told
     for name, runs in arms.items():
         if name != "opinions" and "opinions" in arms:
             result[f"{name} - opinions"] = tell_difference(name, runs, arms["opinions"], mos)
     (arguments.output / "judged.json").write_text(json.dumps(result, indent=1))
 
 
-def interval_of_mean(runs: list[Scores], mos: Scores, resamples: int = 1000) -> tuple[float, float]:
-    """Percentile bootstrap over photographs of the mean SRCC over seeds."""
-    drawn = [float(np.mean([srcc(run[rows], mos[rows]) for run in runs])) for rows in resampled(len(mos), resamples)]
+def interval_of_mean(metric: Metric, runs: list[Scores], mos: Scores, resamples: int = 1000) -> tuple[float, float]:
+    """Percentile bootstrap over photographs of the mean over seeds."""
+    drawn = [float(np.mean([metric(run[rows], mos[rows]) for run in runs])) for rows in resampled(len(mos), resamples)]
     low, high = np.quantile(drawn, (0.025, 0.975))
     return float(low), float(high)
 
@@ -178,9 +179,9 @@ def interval_of_mean(runs: list[Scores], mos: Scores, resamples: int = 1000) -> 
 def tell_difference(name: str, runs: list[Scores], base: list[Scores], mos: Scores) -> Mapping[str, float]:
     """The mean over seeds of a figure minus that of the arm on opinions alone, on the same photographs."""
     told: dict[str, float] = {}
-    for figure, metric in (("srcc", srcc), ("plcc", plcc), ("rmse", rmse)):
+    for figure, metric in METRICS.items():
 
-        def gain(rows: NDArray[np.int64], metric=metric) -> float:  # type: ignore[no-untyped-def]
+        def gain(rows: NDArray[np.int64], metric: Metric = metric) -> float:
             ours = np.mean([metric(run[rows], mos[rows]) for run in runs])
             return float(ours - np.mean([metric(run[rows], mos[rows]) for run in base]))
 
