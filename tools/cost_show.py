@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ..profiles.cost import CONVENTIONS, Cost
 from ..profiles.cost_layers import LayerCost, sum_by_operator
 from .show import print_table
 
-__all__ = ["show_cost"]
+__all__ = ["describe_counts", "show_cost"]
 
 _COLUMNS = ("MMACs", "share", "M parameters", "M activations", "weights MB", "outputs MB")
+
+
+def describe_counts(costs: Iterable[Cost]) -> str:
+    """One network's multiply-adds in several conventions, for people."""
+    counts = ", ".join(f"{cost.macs / 1e9:.4g} GMACs {cost.convention}" for cost in costs)
+    return f"{counts} (docs/budgets.md: what each leaves out)"
 
 
 def show_cost(cost: Cost, *, layers: int) -> None:

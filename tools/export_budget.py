@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..profiles.amounts import Amount, format_amount
 from ..profiles.budget import Budget
-from ..profiles.cost import CONVENTIONS, Convention, Cost, count_module, total_cost
+from ..profiles.cost import Convention, Cost, count_module, total_cost
 from ..profiles.measurement import Measurement, host_facts
 from ..profiles.ptflops_cost import Backend, count_ptflops
 from ..runtime.errors import BudgetError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..runtime.manifest import Manifest
     from .packing import Trained
 
-__all__ = ["count_members", "describe_counts", "hold_exported", "hold_members"]
+__all__ = ["count_members", "hold_exported", "hold_members"]
 
 
 def count_members(members: Sequence[Trained], convention: Convention = "strict") -> Cost:
@@ -34,12 +34,6 @@ def count_members(members: Sequence[Trained], convention: Convention = "strict")
             backend: Backend = "aten" if convention == "ptflops-aten" else "pytorch"
             costs[member.name] = count_ptflops(member.network, views, backend, names=tuple(shapes))
     return total_cost(costs)
-
-
-def describe_counts(members: Sequence[Trained]) -> str:
-    """Their multiply-adds in every convention, for people."""
-    counts = (count_members(members, convention) for convention in CONVENTIONS)
-    return ", ".join(f"{cost.macs / 1e9:.4g} GMACs {cost.convention}" for cost in counts)
 
 
 def hold_members(members: Sequence[Trained], budget: Budget) -> Cost:

@@ -117,7 +117,9 @@ def export(
     libraries = ("torch", "timm", "safetensors", "onnx", "onnxscript")
     require_libraries((*libraries, "openvino") if "openvino" in chosen else libraries, "compress,export")
     from ..export.pack import golden_photographs
-    from .export_budget import describe_counts, hold_exported, hold_members
+    from ..profiles.cost import CONVENTIONS
+    from .cost_show import describe_counts
+    from .export_budget import count_members, hold_exported, hold_members
     from .packing import export_gated, read_photographs
 
     if device is not None:
@@ -135,10 +137,13 @@ def export(
     golden_photos = _golden(golden) if golden else golden_photographs()
     photos = read_photographs(find_photographs((images,))) if images else golden_photos
     members = _members(inputs, system, backbone, size, weights, runs)
+    within = ""
     if limits is not None:
-        cost = hold_members(members, limits)
-        say(f"within {limits.name}: {describe_counts(members)}; {cost.parameters / 1e6:.4g} M parameters")
+        hold_members(members, limits)
+        within = f"within {limits.name}: "
         say_left_to_profile(limits, bounds or "")
+    costs = [count_members(members, convention) for convention in CONVENTIONS]
+    say(f"{within}{describe_counts(costs)}; {costs[0].parameters / 1e6:.4g} M parameters")
     combined = parse_combine(combine, len(members))
     name = output.stem if output else members[0].name if len(members) == 1 else "ensemble"
     path = output or Path(f"{name}.eiqa")

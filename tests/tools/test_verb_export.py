@@ -151,6 +151,7 @@ def test_random_weights_are_said_loudly_and_the_gate_refuses_other_answers(
     ran = edgeiqa("export", *TINY, "-o", "mine.eiqa", "--overwrite", "--json")
     require_refusal(ran, "onnx fp32: score points", "at most 0.05", "--tolerance", code=1)
     assert "RANDOM WEIGHTS; its scores mean nothing" in ran.err
+    assert all(f"GMACs {convention}" in ran.err for convention in ("strict", "ptflops-pytorch", "ptflops-aten"))
     assert files_in(in_folder) == {"mine.eiqa"} and Path("mine.eiqa").read_bytes() == b"before"
 
 
