@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from importlib.metadata import version
 
 import msgspec
 
 from ..profiles.amounts import Amount, AmountKind, format_amount
 from ..profiles.budget import Budget
 from ..profiles.cost import Convention, Cost
-from ..profiles.measurement import Measurement, host_facts
 from ..runtime.errors import BudgetError, ModelError, UsageError
 from ..runtime.preprocess import Resize
 from .input_size import count_system, solve_input_size
@@ -98,18 +96,14 @@ def check_budget(system: System, budget: Budget, image: tuple[int, int] = (3840,
         ModelError: the system cannot be built.
     """
     cost = count_system(system, budget.convention)
-    measurement = Measurement(
-        subject=system.name,
-        host=host_facts(),
-        engine="torch",
-        engine_version=version("torch"),
-        precision="f32",
-        macs=members * cost.macs,
-        parameters=members * cost.parameters,
-        size_bytes=LEAST_BYTES_A_PARAMETER * members * cost.parameters,
-        convention=cost.convention,
+    parameters = members * cost.parameters
+    exceeded = budget.exceeded_by(
+        {
+            "macs": members * cost.macs,
+            "parameters": parameters,
+            "size_bytes": LEAST_BYTES_A_PARAMETER * parameters,
+        }
     )
-    exceeded = [violation for violation in budget.check(measurement) if violation.kind == "exceeded"]
     if exceeded:
         times = f", {members} members" if members > 1 else ""
         if any(violation.quantity == "size_bytes" for violation in exceeded):

@@ -15,7 +15,7 @@ import torch
 
 from ..profiles.amounts import Amount, format_amount
 from ..profiles.cost import Convention, Cost, count_module
-from ..profiles.ptflops_cost import Backend, count_ptflops
+from ..profiles.ptflops_cost import count_in
 from ..runtime.errors import BudgetError, ModelError, UsageError
 from ..runtime.preprocess import MAX_VIEW_PIXELS, MAX_VIEW_SIDE
 from .models.backbones import create_backbone, has_fixed_size, pretrained_cfg
@@ -82,11 +82,8 @@ def count_system(system: System, convention: Convention = "strict") -> Cost:
         ModelError: the network cannot be built at its sizes, or does not run.
         MissingExtraError: ptflops is not installed and counts.
     """
-    if convention == "strict":
-        return _Counter(lambda _width, _height: system).count(0, 0)
     network = build(system, weights=NoWeights())
-    backend: Backend = "aten" if convention == "ptflops-aten" else "pytorch"
-    return count_ptflops(network, _views(system), backend, names=tuple(system.preprocess.shapes))
+    return count_in(convention, network, _views(system), names=tuple(system.preprocess.shapes))
 
 
 def _views(system: System) -> tuple[torch.Tensor, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
@@ -18,6 +18,7 @@ from .cost import CONVENTIONS, Convention
 from .measurement import Measurement
 
 __all__ = [
+    "MEASURED",
     "Budget",
     "Quantity",
     "Violation",
@@ -30,6 +31,9 @@ __all__ = [
 
 Quantity = Literal["macs", "parameters", "size_bytes", "latency_p95_ms", "peak_rss_mib", "energy_mj"]
 _QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
+
+MEASURED: tuple[Quantity, ...] = ("latency_p95_ms", "peak_rss_mib", "energy_mj")
+"""What only a measurement on the device's engine tells; the others are counted."""
 
 
 class Violation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,9 +134,21 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "peak_rss_mib": measurement.peak_rss_mib,
             "energy_mj": measurement.energy_mj,
         }
+        return self._hold(measured)
+
+    def exceeded_by(self, known: Mapping[Quantity, float]) -> tuple[Violation, ...]:
+        """What is known to be over its limit, in the order of ``known``, while the rest is not known yet.
+
+        Args:
+            known: some quantities; multiply-adds in the budget's convention.
+        """
+        over = {violation.quantity: violation for violation in self._hold(known) if violation.kind == "exceeded"}
+        return tuple(over[quantity] for quantity in known if quantity in over)
+
+    def _hold(self, measured: Mapping[Quantity, float | None]) -> tuple[Violation, ...]:
         violations = []
         for quantity, limit in self.limits.items():
-            value = measured[quantity]
+            value = measured.get(quantity)
             convention = self.convention if quantity == "macs" else "strict"
             if value is None:
                 violations.append(Violation(quantity=quantity, limit=limit, convention=convention))

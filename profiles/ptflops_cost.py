@@ -13,7 +13,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..runtime.errors import MissingExtraError, ModelError
-from .cost import Cost
+from .cost import Convention, Cost, count_module
 from .torch_module import check_inputs, undisturbed
 
 if TYPE_CHECKING:
@@ -21,9 +21,22 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["Backend", "count_ptflops"]
+__all__ = ["Backend", "count_in", "count_ptflops"]
 
 Backend = Literal["pytorch", "aten"]
+
+
+def count_in(
+    convention: Convention,
+    module: torch.nn.Module,
+    example_inputs: tuple[torch.Tensor, ...],
+    *,
+    names: Sequence[str] | None = None,
+) -> Cost:
+    """Count a torch module in any convention; as `profiles.cost.count_module` and `count_ptflops`, which see."""
+    if convention == "strict":
+        return count_module(module, example_inputs, names=names)
+    return count_ptflops(module, example_inputs, "aten" if convention == "ptflops-aten" else "pytorch", names=names)
 
 
 def count_ptflops(

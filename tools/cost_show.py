@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 
-from ..profiles.cost import CONVENTIONS, Cost
+from ..profiles.cost import CONVENTIONS, Convention, Cost
 from ..profiles.cost_layers import LayerCost, sum_by_operator
 from .show import print_table
 
@@ -13,8 +13,14 @@ __all__ = ["describe_counts", "show_cost"]
 _COLUMNS = ("MMACs", "share", "M parameters", "M activations", "weights MB", "outputs MB")
 
 
-def describe_counts(costs: Iterable[Cost]) -> str:
-    """One network's multiply-adds in several conventions, for people."""
+def describe_counts(known: Cost, count: Callable[[Convention], Cost]) -> str:
+    """One network's multiply-adds in every convention, for people.
+
+    Args:
+        known: in one of them.
+        count: counts in another one.
+    """
+    costs = [known if convention == known.convention else count(convention) for convention in CONVENTIONS]
     counts = ", ".join(f"{cost.macs / 1e9:.4g} GMACs {cost.convention}" for cost in costs)
     return f"{counts} (docs/budgets.md: what each leaves out)"
 

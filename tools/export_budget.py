@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..profiles.amounts import Amount, format_amount
-from ..profiles.budget import Budget
-from ..profiles.cost import Convention, Cost, count_module, total_cost
-from ..profiles.measurement import Measurement, host_facts
-from ..profiles.ptflops_cost import Backend, count_ptflops
+from ..profiles.budget import Budget, Quantity
+from ..profiles.cost import Convention, Cost, total_cost
+from ..profiles.ptflops_cost import count_in
 from ..runtime.errors import BudgetError
 
 if TYPE_CHECKING:
@@ -28,11 +26,7 @@ def count_members(members: Sequence[Trained], convention: Convention = "strict")
     for member in members:
         shapes = member.network.system.preprocess.shapes
         views = tuple(torch.zeros((1, *shape), dtype=torch.uint8) for shape in shapes.values())
-        if convention == "strict":
-            costs[member.name] = count_module(member.network, views, names=tuple(shapes))
-        else:
-            backend: Backend = "aten" if convention == "ptflops-aten" else "pytorch"
-            costs[member.name] = count_ptflops(member.network, views, backend, names=tuple(shapes))
+        costs[member.name] = count_in(convention, member.network, views, names=tuple(shapes))
     return total_cost(costs)
 
 
@@ -46,20 +40,7 @@ def hold_members(members: Sequence[Trained], budget: Budget) -> Cost:
         BudgetError: they exceed a limit; the mend is the three ways out.
     """
     cost = count_members(members, budget.convention)
-    _hold(
-        members,
-        Measurement(
-            subject=_names(members),
-            host=host_facts(),
-            engine="torch",
-            engine_version=version("torch"),
-            precision="fp32",
-            macs=cost.macs,
-            parameters=cost.parameters,
-            convention=cost.convention,
-        ),
-        budget,
-    )
+    _hold(members, _names(members), {"macs": cost.macs, "parameters": cost.parameters}, budget)
     return cost
 
 
@@ -79,30 +60,30 @@ def hold_exported(members: Sequence[Trained], manifest: Manifest, size_bytes: in
     costs = [member.artefacts[0] for member in manifest.members]
     macs = [cost.macs for cost in costs if cost.macs is not None]
     parameters = [cost.parameters for cost in costs if cost.parameters is not None]
-    _hold(
-        members,
-        Measurement(
-            subject=manifest.name,
-            host=host_facts(),
-            engine="onnx",
-            engine_version=version("onnx"),
-            precision="fp32",
-            size_bytes=size_bytes,
-            macs=sum(macs) if len(macs) == len(costs) else None,
-            parameters=sum(parameters) if len(parameters) == len(costs) else None,
-        ),
-        budget,
-        stored_as_fp32=any(cost.stored_as == "fp32" for cost in costs),
-    )
+    known: dict[Quantity, int] = {}
+    # Of a graph there are strict counts only.
+    if len(macs) == len(costs) and budget.convention == "strict":
+        known["macs"] = sum(macs)
+    if len(parameters) == len(costs):
+        known["parameters"] = sum(parameters)
+    known["size_bytes"] = size_bytes
+    _hold(members, manifest.name, known, budget, stored_as_fp32=any(cost.stored_as == "fp32" for cost in costs))
 
 
-def _hold(members: Sequence[Trained], measured: Measurement, budget: Budget, *, stored_as_fp32: bool = False) -> None:
-    exceeded = [violation for violation in budget.check(measured) if violation.kind == "exceeded"]
+def _hold(
+    members: Sequence[Trained],
+    subject: str,
+    known: Mapping[Quantity, int],
+    budget: Budget,
+    *,
+    stored_as_fp32: bool = False,
+) -> None:
+    exceeded = budget.exceeded_by(known)
     if not exceeded:
         return
     from ..compress.budget_check import LEAST_BYTES_A_PARAMETER, ways_out
 
-    size_bytes, parameters = measured.size_bytes or 0, measured.parameters or 0
+    size_bytes, parameters = known.get("size_bytes", 0), known.get("parameters", 0)
     system = members[0].network.system
     each = size_bytes / parameters if size_bytes and parameters else LEAST_BYTES_A_PARAMETER
     ways: tuple[str, ...] = ways_out(system, budget, members=len(members), bytes_a_parameter=each)
@@ -110,7 +91,7 @@ def _hold(members: Sequence[Trained], measured: Measurement, budget: Budget, *, 
         half = format_amount(Amount("bytes", size_bytes // 2))
         ways = (f"weights of half the bytes, --store fp16 (about {half})", *ways)
     raise BudgetError(
-        f"{measured.subject}: {'; '.join(violation.describe() for violation in exceeded)}",
+        f"{subject}: {'; '.join(violation.describe() for violation in exceeded)}",
         expected=f"a bundle within the budget {budget.name}",
         mend="; or ".join(ways),
     )

@@ -159,7 +159,9 @@ def say_left_to_profile(budget: Budget, text: str) -> None:
         budget: the limits.
         text: of ``--budget``, with the device's name.
     """
-    left = [name for name in ("latency_p95_ms", "peak_rss_mib", "energy_mj") if name in budget.limits]
+    from ..profiles.budget import MEASURED
+
+    left = [name for name in MEASURED if name in budget.limits]
     if left:
         say(f"not held here: {', '.join(left)}; edgeiqa profile BUNDLE --budget {shlex.quote(text)} measures them")
 

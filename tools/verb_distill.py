@@ -114,13 +114,12 @@ def distill(
     from ..compress.distill import require_distillable, student_system
     from ..compress.input_size import count_system
     from ..compress.teachers import load_teachers
-    from ..profiles.cost import CONVENTIONS
     from .cost_show import describe_counts
 
     # From what costs nothing to find out to what takes hours, and nothing is written before all of it is known.
     student = student_system(call.recipe)
-    check_budget(student, call.budget, parse_size(call.image))
-    say(f"student: {describe_counts(count_system(student, convention) for convention in CONVENTIONS)}")
+    cost = check_budget(student, call.budget, parse_size(call.image))
+    say(f"student: {describe_counts(cost, lambda convention: count_system(student, convention))}")
     say_left_to_profile(call.budget, call.budget_text)
     recipe = with_weights(call.recipe, may_be_random=call.source.samples and call.usual_weights)
     call = replace(call, recipe=recipe, usual_weights=False)

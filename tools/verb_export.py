@@ -117,7 +117,6 @@ def export(
     libraries = ("torch", "timm", "safetensors", "onnx", "onnxscript")
     require_libraries((*libraries, "openvino") if "openvino" in chosen else libraries, "compress,export")
     from ..export.pack import golden_photographs
-    from ..profiles.cost import CONVENTIONS
     from .cost_show import describe_counts
     from .export_budget import count_members, hold_exported, hold_members
     from .packing import export_gated, read_photographs
@@ -137,13 +136,12 @@ def export(
     golden_photos = _golden(golden) if golden else golden_photographs()
     photos = read_photographs(find_photographs((images,))) if images else golden_photos
     members = _members(inputs, system, backbone, size, weights, runs)
-    within = ""
+    cost = count_members(members) if limits is None else hold_members(members, limits)
+    within = "" if limits is None else f"within {limits.name}: "
+    counts = describe_counts(cost, lambda convention: count_members(members, convention))
+    say(f"{within}{counts}; {cost.parameters / 1e6:.4g} M parameters")
     if limits is not None:
-        hold_members(members, limits)
-        within = f"within {limits.name}: "
         say_left_to_profile(limits, bounds or "")
-    costs = [count_members(members, convention) for convention in CONVENTIONS]
-    say(f"{within}{describe_counts(costs)}; {costs[0].parameters / 1e6:.4g} M parameters")
     combined = parse_combine(combine, len(members))
     name = output.stem if output else members[0].name if len(members) == 1 else "ensemble"
     path = output or Path(f"{name}.eiqa")

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from ..profiles.baseline import compare_with_baseline, read_baseline
-from ..profiles.budget import Budget, Quantity, Violation
+from ..profiles.budget import MEASURED, Budget, Quantity
 from ..profiles.bundle_cost import count_bundle
 from ..profiles.comparison import compare_bundles
 from ..profiles.full_profile import measure_bundle, profile_bundle
@@ -131,7 +131,7 @@ def profile(
     tell: Callable[[str], object] = say if sys.stderr.isatty() else lambda _: None
     measured = profile_bundle(
         opened,
-        photo if photo is not None else opened.read(opened.manifest.golden[0].source),
+        _photo_or_golden(photo, opened),
         runs=runs,
         warmup=warmup,
         engine=engine,
@@ -178,6 +178,10 @@ def profile(
         sys.exit(1)
 
 
+def _photo_or_golden(photo: Path | None, bundle: Bundle) -> Path | bytes:
+    return photo if photo is not None else bundle.read(bundle.manifest.golden[0].source)
+
+
 def _say_before(bundle: Bundle, budget: Budget, device: str | None) -> None:
     """Say what is over the budget before minutes of measuring, and of which machine the rest will be."""
     costs = [member.artefacts[0] for member in bundle.manifest.members]
@@ -186,12 +190,9 @@ def _say_before(bundle: Bundle, budget: Budget, device: str | None) -> None:
     known: dict[Quantity, int] = {"parameters": parameters, "size_bytes": bundle.size_bytes, "macs": macs}
     if budget.convention != "strict":
         del known["macs"]
-    for quantity, value in known.items():
-        limit = budget.limits.get(quantity)
-        if limit is not None and value > limit:
-            over = Violation(quantity=quantity, limit=limit, measured=value, ratio=value / limit)
-            say(f"over the budget {budget.name} before anything is measured: {over.describe()}")
-    here = [quantity for quantity in budget.limits if quantity in ("latency_p95_ms", "peak_rss_mib", "energy_mj")]
+    for over in budget.exceeded_by(known):
+        say(f"over the budget {budget.name} before anything is measured: {over.describe()}")
+    here = [quantity for quantity in budget.limits if quantity in MEASURED]
     if device is not None and here:
         say(f"{', '.join(here)}: of this machine ({host_facts().cpu}), and not of {device}")
 
@@ -235,7 +236,7 @@ def _compare(
     first = next(iter(opened.values()))
     compared = compare_bundles(
         opened,
-        photo if photo is not None else first.read(first.manifest.golden[0].source),
+        _photo_or_golden(photo, first),
         engine=engine,
         precision=precision,
         threads=threads,
