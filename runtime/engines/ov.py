@@ -8,6 +8,7 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
+from ..errors import EngineError
 from ..manifest import Precision
 from .engine import GraphEngine, GraphInput
 
@@ -33,6 +34,18 @@ def read_graph(core: openvino.Core, files: Sequence[bytes]) -> openvino.Model:
     return core.read_model(files[0], openvino.Tensor(np.frombuffer(files[1], dtype=np.uint8)))
 
 
+def _require_arithmetic(compiled: openvino.CompiledModel, precision: Precision) -> None:
+    """Raise where OpenVINO took another precision than it was told: it does not say so itself."""
+    names = {"f32": openvino.Type.f32, "f16": openvino.Type.f16, "bf16": openvino.Type.bf16}
+    told, taken = names[_HINTS[precision]], compiled.get_property("INFERENCE_PRECISION_HINT")
+    if taken != told:
+        raise EngineError(
+            f"OpenVINO, which computes in {taken.to_string()} on this processor where it is told {told.to_string()}",
+            expected=f"a processor with {precision}",
+            mend="choose another --precision",
+        )
+
+
 class OpenVinoEngine(GraphEngine):
     """OpenVINO graphs (xml and bin) and ONNX graphs on the CPU."""
 
@@ -56,6 +69,7 @@ class OpenVinoEngine(GraphEngine):
         if all(inputs[name].takes(tuple(shape)) for name, shape in fitting.items()):
             graph.reshape(fitting)
         compiled = core.compile_model(graph, "CPU", compile_settings(precision, threads))
+        _require_arithmetic(compiled, precision)
         self._request = compiled.create_infer_request()
         self._ports = {name: port for port in compiled.outputs for name in port.get_names()}
         return inputs, list(self._ports)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import openvino
 import pytest
 from edgeiqa.export.openvino_graph import to_openvino
 from edgeiqa.export.pack import TARGET_ENGINE
 from edgeiqa.runtime.engines.engine import GraphEngine, open_engine
-from edgeiqa.runtime.errors import ExportError, MissingExtraError
+from edgeiqa.runtime.engines.ov import _require_arithmetic
+from edgeiqa.runtime.errors import EngineError, ExportError, MissingExtraError
 from edgeiqa.runtime.manifest import Artefact, Target
 from edgeiqa.runtime.score_map import ScoreMap
 
@@ -73,3 +76,17 @@ def test_openvino_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingExtraError, match="openvino") as caught:
         to_openvino(b"", store_fp16=False)
     assert caught.value.mend == 'pip install "edgeiqa[export]"'
+
+
+@pytest.mark.parametrize(("told", "taken"), [("fp16", "bf16"), ("bf16", "f32"), ("int8", "bf16")])
+def test_openvino_that_takes_another_precision_than_it_was_told_is_refused(told: Any, taken: str) -> None:
+    """Told f16, OpenVINO computes in bf16 on processors that have no f16, and says so only when it is asked."""
+
+    class Compiled:
+        def get_property(self, name: str) -> Any:
+            assert name == "INFERENCE_PRECISION_HINT"
+            return getattr(openvino.Type, taken)
+
+    with pytest.raises(EngineError) as caught:
+        _require_arithmetic(Compiled(), told)  # type: ignore[arg-type]
+    assert taken in str(caught.value) and told in str(caught.value) and "--precision" in str(caught.value)
