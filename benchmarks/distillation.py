@@ -48,7 +48,7 @@ SCORE = DistillLosses(score=1.0, mos=1.0, feature=0.0)
 FEATURE = msgspec.structs.replace(SCORE, feature=0.5)
 RELATIONAL = msgspec.structs.replace(FEATURE, distance=1.0, angle=2.0)
 RANK = msgspec.structs.replace(FEATURE, rank=1.0)
-PLAIN, DISTORTED = Transfer(crops=10, distortions=0), Transfer(crops=10, distortions=1)
+PLAIN, DISTORTED, FOUR = (Transfer(crops=10, distortions=number) for number in (0, 1, 4))
 
 # arm: (losses, transfer, whether unlabelled photographs are added, seeds)
 ARMS: dict[str, tuple[DistillLosses, Transfer, bool, tuple[int, ...]]] = {
@@ -58,6 +58,7 @@ ARMS: dict[str, tuple[DistillLosses, Transfer, bool, tuple[int, ...]]] = {
     "score+feature+relational": (RELATIONAL, PLAIN, False, (0,)),
     "score+feature+rank": (RANK, PLAIN, False, (0,)),
     "score, distortions": (SCORE, DISTORTED, False, (0,)),
+    "score, four distortions": (SCORE, FOUR, False, (0,)),
     "score, distortions, unlabelled": (SCORE, DISTORTED, True, (0,)),
 }
 
@@ -111,7 +112,7 @@ def train(arguments: argparse.Namespace) -> None:
                     photographs,
                     teacher if recipe.losses.teacher else None,
                     folder,
-                    cache=arguments.output / "cache",
+                    cache=arguments.cache or arguments.output / "cache",
                     fabric=fabric,
                     watch=progress,
                 )
@@ -207,6 +208,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--unlabelled", type=Path, nargs="*", default=[])
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, help="Of the teacher's answers; OUT/cache unless given.")
     parser.add_argument("--seeds", type=int, nargs="*", help="Instead of the arm's own.")
     parser.add_argument("--student", default="tf_efficientnet_lite0")
     parser.add_argument("--weights", choices=("lite", "none"), default="lite")
