@@ -10,7 +10,9 @@ from typing import Any, cast
 
 import timm
 import torch
+from timm.layers.format import Format
 from timm.layers.std_conv import ScaledStdConv2d
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ...runtime.errors import ModelError
@@ -21,6 +23,7 @@ __all__ = [
     "backbone_normalisation",
     "create_backbone",
     "feature_stages",
+    "fold_position_embedding",
     "fold_standardised",
     "has_fixed_size",
     "pretrained_cfg",
@@ -154,6 +157,21 @@ def fold_standardised(model: nn.Module) -> None:
         for name, child in module.named_children():
             if isinstance(child, ScaledStdConv2d):
                 setattr(module, name, _plain_convolution(child))
+
+
+def fold_position_embedding(model: nn.Module, height: int, width: int) -> None:
+    """Give a vision transformer the position embedding of its view's size, in place, instead of one resized each call.
+
+    In a graph the resizing is an operator that some engines refuse, on constants. Other networks are left as they are.
+    """
+    for module in model.modules():
+        if isinstance(module, VisionTransformer) and module.dynamic_img_size:
+            with torch.no_grad():
+                module.set_input_size(img_size=(height, width))
+            # While it is exported, timm resizes even what has its size already.
+            plain: Any = module
+            plain.dynamic_img_size = False
+            plain.patch_embed.flatten, plain.patch_embed.output_fmt = True, Format.NCHW
 
 
 def _plain_convolution(standardised: ScaledStdConv2d) -> nn.Conv2d:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...runtime.errors import ModelError
-from .backbones import Trunk, fold_standardised, has_fixed_size
+from .backbones import Trunk, fold_position_embedding, fold_standardised, has_fixed_size
 from .fusion import build_fusion, images_averaged
 from .heads import build_head
 from .records import Branch, Normalisation, System
@@ -123,11 +123,15 @@ def randomise_head(net: QualityNet, *, seed: int) -> None:
 def for_export(net: QualityNet) -> QualityNet:
     """A copy of a trained network for conversion: the same scores from a plainer graph.
 
-    Standardised weights are folded (see `backbones.fold_standardised`); it is in evaluation mode.
+    Standardised weights and position embeddings are folded (see `backbones`); it is in evaluation mode.
     """
     plain = copy.deepcopy(net).eval()
-    for trunk in plain.trunks:
+    shapes = net.system.preprocess.shapes
+    for branch, trunk in zip(net.system.branches, plain.trunks, strict=True):
         fold_standardised(trunk)
+        sizes = {shapes[view][-3:-1] for view in branch.views}
+        if len(sizes) == 1:
+            fold_position_embedding(trunk, *sizes.pop())
     return plain
 
 

@@ -218,6 +218,17 @@ def test_for_export_scores_the_same_without_standardised_weights() -> None:
     assert any(type(module).__name__ == "ScaledStdConv2d" for module in net.modules())
 
 
+def test_for_export_gives_a_vision_transformer_the_position_embedding_of_its_size() -> None:
+    """Resized at every call, it would be an operator in the graph that some engines refuse."""
+    net = build(one_backbone("test_vit", 48, 48, stages=(0,)), weights=NoWeights())
+    plain = for_export(net)
+    views = pixels(net, 2)
+    for name, value in run(net, *views).items():
+        torch.testing.assert_close(run(plain, *views)[name], value)
+    program = torch.export.export(plain, tuple(views), dynamic_shapes={"views": ({0: torch.export.Dim("N")},)})
+    assert not [node.target for node in program.graph.nodes if "upsample" in str(node.target)]
+
+
 def test_exports_with_a_symbolic_batch_and_casts_first() -> None:
     net = build(patches_and_whole(Gated()), weights=NoWeights())
     batch = torch.export.Dim("N", min=1, max=64)
