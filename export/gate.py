@@ -16,7 +16,7 @@ from ..runtime.bundle import Bundle, refuse_existing, write_bundle
 from ..runtime.errors import GateError
 from ..runtime.manifest import GateRecord, StoredAs
 from ..runtime.scorer import Scorer
-from .pack import TARGET_ENGINE, Packing, Photograph, cut_photograph
+from .pack import ANSWER_ENGINE, Packing, Photograph, cut_photograph, with_only
 
 __all__ = ["PARITY_TOLERANCE", "ParityTolerance", "Reference", "Views", "gate_parity", "write_gated"]
 
@@ -150,7 +150,9 @@ def write_gated(
     tolerance: ParityTolerance,
     overwrite: bool = False,
 ) -> tuple[Bundle, tuple[ParityReport, ...]]:
-    """Gate every artefact of a packing in its own engine, then write the bundle with the gates' reports in it.
+    """Gate a packing's artefacts, each in its `ANSWER_ENGINE`, then write the bundle with the gates' reports in it.
+
+    What has passed the rank gate is not held to the parity that no other precision than FP32 has.
 
     Returns:
         The bundle, and for each artefact of a member its report on scores and its report on raw scores.
@@ -161,15 +163,18 @@ def write_gated(
     """
     refuse_existing(path, overwrite=overwrite)
     manifest = packing.manifest
-    gates: list[tuple[ParityReport, ParityReport]] = []
+    gates: list[tuple[ParityReport, ...]] = []
     with tempfile.TemporaryDirectory() as folder:
         ungated = write_bundle(Path(folder) / "ungated.eiqa", manifest, packing.parts)
-        for kind in manifest.members[0].artefacts:
+        for place, kind in enumerate(manifest.members[0].artefacts):
+            if any(gate.kind == "rank" and gate.passed for gate in kind.gates):
+                gates.append(())
+                continue
             reports = gate_parity(
-                ungated,
+                with_only(ungated, place),
                 reference,
                 photos,
-                engine=TARGET_ENGINE[kind.target],
+                engine=ANSWER_ENGINE[kind.target],
                 precision=kind.precision,
                 tolerance=tolerance,
             )

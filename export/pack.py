@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from ..runtime.manifest import (
     Artefact,
     Combine,
     Engine,
+    GateRecord,
     Golden,
     Manifest,
     Member,
@@ -36,6 +38,8 @@ from ..runtime.scorer import combine_raw
 from ..runtime.views import cut_views
 
 __all__ = [
+    "ANSWER_ENGINE",
+    "CARD_NAME",
     "GOLDEN_TOLERANCE",
     "TARGET_ENGINE",
     "Graph",
@@ -47,6 +51,7 @@ __all__ = [
     "golden_photographs",
     "pack",
     "refit",
+    "with_only",
 ]
 
 GOLDEN_TOLERANCE: dict[Precision, float] = {"fp32": 0.05, "fp16": 0.5, "bf16": 1.0, "int8": 1.0}
@@ -55,8 +60,17 @@ GOLDEN_TOLERANCE: dict[Precision, float] = {"fp32": 0.05, "fp16": 0.5, "bf16": 1
 CARD_NAME = "card.md"
 """The part with the model card, where a bundle has one."""
 
-TARGET_ENGINE: dict[Target, Engine] = {"onnx": "onnxruntime", "openvino": "openvino"}
-_SUFFIXES: dict[Target, tuple[str, ...]] = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}
+TARGET_ENGINE: dict[Target, Engine] = {"onnx": "onnxruntime", "openvino": "openvino", "tensorrt": "tensorrt"}
+"""What runs a target's graphs."""
+
+ANSWER_ENGINE: dict[Target, Engine] = {**TARGET_ENGINE, "tensorrt": "onnxruntime"}
+"""What gives a target's golden answers where the bundle is made: TensorRT would need the device's GPU."""
+
+_SUFFIXES: dict[Target, tuple[str, ...]] = {
+    "onnx": (".onnx",),
+    "openvino": (".xml", ".bin"),
+    "tensorrt": (".onnx", ".engine"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,9 @@ class Graph:
         outputs: names, ``score`` first.
         macs: strict multiply-adds of one photograph.
         parameters: of the graph.
+        capability: what the device must have, as of `Artefact`.
+        answered_by: an ONNX graph that gives the golden answers in its place, where what answers for the target cannot
+            run it (BF16 on onnxruntime: the FP32 graph).
     """
 
     target: Target
@@ -88,6 +105,10 @@ class Graph:
     outputs: tuple[str, ...]
     macs: int | None = None
     parameters: int | None = None
+    capability: str = ""
+    answered_by: bytes | None = None
+    score_map: ScoreMap | None = None
+    gates: tuple[GateRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +145,7 @@ def pack(
     golden: Sequence[Photograph],
     provenance: Provenance,
     card: str = "",
+    texts: Mapping[str, str] | None = None,
 ) -> Packing:
     """Lay out a bundle: cut the golden views, run every graph on them in its own engine, list the parts.
 
@@ -131,19 +153,20 @@ def pack(
 
     Args:
         name: of the bundle.
-        members: with their graphs; all with the same targets and precisions, in the same order.
+        members: with their graphs; all with the same targets, precisions and capabilities, in the same order.
         combine: of the mapped scores.
         scale: the outer scale.
         golden: photographs to pack with their answers; at least one.
         provenance: for people.
         card: the model card, Markdown; it becomes ``card.md``.
+        texts: further parts for people and devices, by path.
 
     Raises:
         ExportError: members without graphs or with different ones, no golden photograph, or as of `check_golden_names`.
         EngineError: an engine refuses its graph.
         PhotoError: a golden photograph cannot be read.
     """
-    kinds = [[(graph.target, graph.precision) for graph in member.graphs] for member in members]
+    kinds = [[(graph.target, graph.precision, graph.capability) for graph in member.graphs] for member in members]
     if not members or not golden or not kinds[0] or any(kind != kinds[0] for kind in kinds):
         raise ExportError(
             f"{len(golden)} golden photographs and members with graphs {kinds}",
@@ -151,7 +174,9 @@ def pack(
             mend="export every member to each target and precision",
         )
     check_golden_names(golden)
-    parts: dict[str, bytes] = {CARD_NAME: card.encode()} if card else {}
+    parts = {name: text.encode() for name, text in (texts or {}).items()}
+    if card:
+        parts[CARD_NAME] = card.encode()
     views: dict[str, list[dict[str, NDArray[np.uint8]]]] = {member.name: [] for member in members}
     photos: list[Golden] = []
     for photo in golden:
@@ -171,9 +196,7 @@ def pack(
     for member in members:
         artefacts = []
         for graph in member.graphs:
-            stem = f"graphs/{member.name}.{graph.target}.{graph.precision}"
-            files = tuple(stem + suffix for suffix in _SUFFIXES[graph.target])
-            parts.update(dict(zip(files, graph.files, strict=True)))
+            files = _put_files(parts, member.name, graph)
             artefacts.append(_answered(member, graph, files, views[member.name]))
         packed.append(Member(name=member.name, preprocess=member.preprocess, artefacts=tuple(artefacts)))
     first = members[0].graphs[0]
@@ -190,6 +213,25 @@ def pack(
         parts=listed_parts(parts),
     )
     return Packing(_with_golden_scores(manifest), parts)
+
+
+def _put_files(parts: dict[str, bytes], member: str, graph: Graph) -> tuple[str, ...]:
+    """Lay a graph's files down among the parts; a file that the member's other graphs have too is there once."""
+    stem = f"graphs/{member}.{graph.target}.{graph.precision}"
+    if graph.capability:
+        stem += "." + re.sub(r"[^A-Za-z0-9]+", "-", graph.capability).strip("-")
+    files = []
+    # A TensorRT artefact may be the ONNX graph alone.
+    for suffix, data in zip(_SUFFIXES[graph.target], graph.files, strict=graph.target != "tensorrt"):
+        like = (name for name in parts if name.startswith(f"graphs/{member}.") and name.endswith(suffix))
+        files.append(next((name for name in like if parts[name] == data), stem + suffix))
+        if parts.setdefault(files[-1], data) != data:
+            raise ExportError(
+                f"two graphs of {member} for {graph.target} {graph.precision} {graph.capability}",
+                expected="one for each target, precision and capability",
+                mend="leave one out",
+            )
+    return tuple(files)
 
 
 def check_golden_names(golden: Sequence[Photograph]) -> None:
@@ -226,20 +268,45 @@ def _answered(
         stored_as=graph.stored_as,
         files=files,
         outputs=graph.outputs,
-        score_map=member.score_map,
+        score_map=graph.score_map or member.score_map,
         golden_raw=(),
         golden_tolerance=GOLDEN_TOLERANCE[graph.precision] * (member.score_map.high - member.score_map.low) / 100,
         macs=graph.macs,
         parameters=graph.parameters,
+        capability=graph.capability,
     )
+    answers = graph.files if graph.answered_by is None else (graph.answered_by,)
     engine: GraphEngine = open_engine(
-        TARGET_ENGINE[graph.target],
+        ANSWER_ENGINE[graph.target],
         artefact,
-        graph.files,
+        answers,
         inputs=member.preprocess.shapes,
         threads=available_threads(),
     )
-    return msgspec.structs.replace(artefact, golden_raw=tuple(float(engine.run(cut)["score"]) for cut in views))
+    gates = graph.gates
+    if ANSWER_ENGINE[graph.target] != TARGET_ENGINE[graph.target]:
+        ran = "the artefact's ONNX graph" if answers is graph.files else "another graph of the same network"
+        report = {"unit": "raw", "engine": engine.name, "engine_version": engine.version, "ran": ran}
+        gates += (GateRecord(kind=f"golden answers by {engine.name}", passed=True, report=report),)
+    return msgspec.structs.replace(
+        artefact, golden_raw=tuple(float(engine.run(cut)["score"]) for cut in views), gates=gates
+    )
+
+
+def _is_of_maps(gate: GateRecord) -> bool:
+    return gate.kind in ("rank", "score_map_refit") or gate.report.get("unit") == "score points"
+
+
+def with_only(bundle: Bundle, place: int) -> Bundle:
+    """A bundle that shows of each member one artefact alone, for what judges that artefact and no other.
+
+    A scorer takes an artefact by engine and precision, and `ANSWER_ENGINE` runs the graphs of two targets.
+    """
+    members = tuple(
+        msgspec.structs.replace(member, artefacts=member.artefacts[place : place + 1])
+        for member in bundle.manifest.members
+    )
+    return dataclasses.replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, members=members))
 
 
 def _with_golden_scores(manifest: Manifest) -> Manifest:
@@ -257,7 +324,7 @@ def _with_golden_scores(manifest: Manifest) -> Manifest:
 def refit(
     path: Path,
     bundle: Bundle,
-    maps: Mapping[tuple[Target, Precision, str], ScoreMap],
+    maps: Mapping[tuple[int, str], ScoreMap],
     *,
     low: float,
     high: float,
@@ -270,7 +337,7 @@ def refit(
     Args:
         path: of the bundle to write.
         bundle: to start from.
-        maps: by (target, precision, member).
+        maps: by place among a member's artefacts, and member.
         low: of the new scale.
         high: likewise.
         name: of the new bundle.
@@ -288,12 +355,12 @@ def refit(
             artefacts=tuple(
                 msgspec.structs.replace(
                     artefact,
-                    score_map=maps[artefact.target, artefact.precision, member.name],
+                    score_map=maps[place, member.name],
                     golden_tolerance=artefact.golden_tolerance * widening,
                     # What was judged in points of the old maps says nothing of the new ones; raw scores stay.
-                    gates=tuple(gate for gate in artefact.gates if gate.report.get("unit") == "raw"),
+                    gates=tuple(gate for gate in artefact.gates if not _is_of_maps(gate)),
                 )
-                for artefact in member.artefacts
+                for place, artefact in enumerate(member.artefacts)
             ),
         )
         for member in manifest.members

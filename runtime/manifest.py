@@ -43,7 +43,7 @@ SUPPORTED_REQUIREMENTS: frozenset[str] = frozenset()
 """What ``requires`` may name. A later capability that changes scores is added here with the code that honours it."""
 
 Target = Literal["onnx", "openvino", "tensorrt"]
-Engine = Literal["onnxruntime", "openvino"]
+Engine = Literal["onnxruntime", "openvino", "tensorrt"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 StoredAs = Literal["fp32", "fp16"]
 
@@ -113,7 +113,8 @@ class Artefact(msgspec.Struct, frozen=True, kw_only=True):
         target: the form of the graph.
         precision: of the arithmetic.
         stored_as: of the weights in the file.
-        files: the graph's parts, the one to open first; an OpenVINO graph has two (xml, bin).
+        files: the graph's parts, the one to open first; an OpenVINO graph has two (xml, bin), a TensorRT one its ONNX
+            graph and, where one was built, the engine.
         outputs: names, ``score`` first.
         score_map: this graph's raw score -> quality.
         golden_raw: its raw score of each golden photograph.
@@ -138,7 +139,11 @@ class Artefact(msgspec.Struct, frozen=True, kw_only=True):
     gates: tuple[GateRecord, ...] = ()
 
     def __post_init__(self) -> None:
-        _require(1 <= len(self.files) <= 2, f"an artefact of files {self.files}", "one file, or two for OpenVINO")
+        _require(
+            1 <= len(self.files) <= 2,
+            f"an artefact of files {self.files}",
+            "one file, or two for OpenVINO and TensorRT",
+        )
         _require("score" in self.outputs[:1], f"outputs {self.outputs}", "score first")
         _require(all(math.isfinite(raw) for raw in self.golden_raw), "golden raw scores", "finite numbers")
         positive = math.isfinite(self.golden_tolerance) and self.golden_tolerance > 0

@@ -51,7 +51,9 @@ def engine_options(function: Function) -> Function:
         click.option(
             "--precision", type=click.Choice(["fp32", "fp16", "bf16", "int8"]), help="Another than the bundle's."
         ),
-        click.option("--engine", type=click.Choice(["onnxruntime", "openvino"]), help="Another than the bundle's."),
+        click.option(
+            "--engine", type=click.Choice(["onnxruntime", "openvino", "tensorrt"]), help="Another than the bundle's."
+        ),
     ):
         function = option(function)
     return function

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..compress.data.dataset import Dataset, read_csv, select
 from ..compress.data.splits import split_folds
-from ..export.pack import TARGET_ENGINE, refit
+from ..export.pack import ANSWER_ENGINE, TARGET_ENGINE, refit, with_only
 from ..profiles.fit_score_map import fit_logistic4, fit_sigmoid
 from ..profiles.metrics import mae, plcc, rmse, srcc
 from ..runtime.bundle import Bundle, refuse_existing
@@ -86,14 +86,16 @@ def calibrate(
             expected=f"at least {_LEAST_PHOTOS}: fewer do not settle a curve, nor show what it gains",
             mend="give more photographs",
         )
-    kinds = [_raw_scores(opened, engine, precision, dataset) for engine, precision in _kinds(opened.manifest)]
+    kinds = [_raw_scores(opened, place, dataset) for place in range(len(opened.manifest.members[0].artefacts))]
     fitted_on = f"{len(dataset.photos)} photographs of {data.name}{f', split {split}' if split else ''}"
     maps = {
-        (artefact.target, artefact.precision, name): _fit(map_name, kind.raw[name], dataset.mos, score_range, fitted_on)
-        for kind in kinds
-        for name, artefact in kind.artefacts.items()
+        (place, name): _fit(map_name, raw, dataset.mos, score_range, fitted_on)
+        for place, kind in enumerate(kinds)
+        for name, raw in kind.raw.items()
     }
-    before, after = _figures(opened.manifest, kinds[0], dataset, map_name, score_range)
+    manifest = opened.manifest
+    usual = next(kind for kind in kinds if (kind.engine, kind.precision) == (manifest.engine, manifest.precision))
+    before, after = _figures(manifest, usual, dataset, map_name, score_range)
     note = f"score maps ({map_name}) fitted by edgeiqa calibrate on {fitted_on}"
     low, high = score_range
     written = refit(output, opened, maps, low=low, high=high, name=output.stem, note=note, overwrite=overwrite)
@@ -112,21 +114,19 @@ def calibrate(
     click.echo(output)
 
 
-def _kinds(manifest: Manifest) -> list[tuple[str, str]]:
-    """Engine and precision of each of the members' artefacts, the bundle's default first."""
-    kinds = [(TARGET_ENGINE[artefact.target], artefact.precision) for artefact in manifest.members[0].artefacts]
-    default = (manifest.engine, manifest.precision)
-    return sorted(dict.fromkeys(kinds), key=lambda kind: kind != default)
-
-
-def _raw_scores(bundle: Bundle, engine: str, precision: str, dataset: Dataset) -> _Kind:
-    scorer = Scorer(bundle, engine=engine, precision=precision)
+def _raw_scores(bundle: Bundle, place: int, dataset: Dataset) -> _Kind:
+    """Of the members' artefacts at a place, by what answers for their target here."""
+    alone = with_only(bundle, place)
+    artefact = alone.manifest.members[0].artefacts[0]
+    scorer = Scorer(alone, engine=ANSWER_ENGINE[artefact.target], precision=artefact.precision)
     raw: dict[str, list[float]] = {name: [] for name in scorer.artefacts}
     paths = [photo.path for photo in dataset.photos]
-    for path in with_progress(paths, len(paths), f"scoring by {engine} in {precision}"):
+    what = f"scoring by {scorer.engine} in {scorer.precision}"
+    for path in with_progress(paths, len(paths), what):
         for name, value in scorer.raw(path).items():
             raw[name].append(value)
-    return _Kind(engine, precision, scorer.artefacts, {name: np.array(values) for name, values in raw.items()})
+    engine = TARGET_ENGINE[artefact.target]
+    return _Kind(engine, scorer.precision, scorer.artefacts, {name: np.array(values) for name, values in raw.items()})
 
 
 def _fit(

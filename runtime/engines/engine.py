@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 from abc import ABC, abstractmethod
@@ -17,15 +18,23 @@ from .onnx_bytes import require_one_file
 
 __all__ = ["ENGINES", "GraphEngine", "GraphInput", "available_threads", "installed_engines", "open_engine"]
 
-# name: (module, class, library it needs, how that is installed, graphs it runs: the one it prefers first)
-ENGINES: dict[str, tuple[str, str, str, str, tuple[Target, ...]]] = {
-    "onnxruntime": (".ort", "OnnxRuntimeEngine", "onnxruntime", "pip install onnxruntime", ("onnx",)),
+# name: (module, class, libraries: it needs one, how that is installed, graphs it runs: the one it prefers first)
+ENGINES: dict[str, tuple[str, str, tuple[str, ...], str, tuple[Target, ...]]] = {
+    # A TensorRT artefact carries its ONNX graph, which any machine can check.
+    "onnxruntime": (".ort", "OnnxRuntimeEngine", ("onnxruntime",), "pip install onnxruntime", ("onnx", "tensorrt")),
     "openvino": (
         ".ov",
         "OpenVinoEngine",
-        "openvino",
+        ("openvino",),
         'pip install "edgeiqa[openvino]"',
         ("openvino", "onnx"),
+    ),
+    "tensorrt": (
+        ".trt",
+        "TensorRtEngine",
+        ("tensorrt", "onnxruntime-ep-nv-tensorrt-rtx-cu13"),
+        'pip install "edgeiqa[tensorrt]"',
+        ("tensorrt", "onnx"),
     ),
 }
 
@@ -84,6 +93,7 @@ class GraphEngine(ABC):
 
         Raises:
             EngineError: the engine refuses the graph, or the graph's inputs or outputs are not these.
+            MissingExtraError: the engine's library is not installed.
         """
         self.inputs = dict(inputs)
         self.outputs = tuple(outputs)
@@ -91,7 +101,7 @@ class GraphEngine(ABC):
         # Engines raise types of their own for a graph they refuse (and bare RuntimeErrors); all mean the same here.
         try:
             found_inputs, found_outputs = self._load(files, precision, threads)
-        except EngineError:
+        except (EngineError, MissingExtraError):
             raise
         except Exception as error:
             raise EngineError(
@@ -197,11 +207,11 @@ def installed_engines() -> dict[str, str | None]:
     from importlib.metadata import PackageNotFoundError, version
 
     found: dict[str, str | None] = {}
-    for name, (_, _, library, _, _) in ENGINES.items():
-        try:
-            found[name] = version(library)
-        except PackageNotFoundError:
-            found[name] = None
+    for name, (_, _, libraries, _, _) in ENGINES.items():
+        found[name] = None
+        for library in reversed(libraries):
+            with contextlib.suppress(PackageNotFoundError):
+                found[name] = version(library)
     return found
 
 
@@ -222,7 +232,7 @@ def open_engine(
     """
     if name not in ENGINES:
         raise UsageError(f"engine {name!r}", expected=f"one of {', '.join(ENGINES)}", mend="name one of these")
-    module_name, class_name, library, install, targets = ENGINES[name]
+    module_name, class_name, libraries, install, targets = ENGINES[name]
     if artefact.target not in targets:
         raise EngineError(
             f"a graph for {artefact.target}",
@@ -233,16 +243,16 @@ def open_engine(
     try:
         module = importlib.import_module(module_name, __package__)
     except ModuleNotFoundError as error:
-        if error.name != library:
+        if error.name not in libraries:
             raise
-        raise MissingExtraError(f"no {library}", expected=f"{library}, to run on {name}", mend=install) from None
+        raise MissingExtraError(f"no {error.name}", expected=f"{error.name}, to run on {name}", mend=install) from None
     engine_class: type[GraphEngine] = getattr(module, class_name)
     return engine_class(files, inputs=inputs, outputs=artefact.outputs, precision=artefact.precision, threads=threads)
 
 
 def _require_form(target: Target, files: Sequence[bytes]) -> None:
     """Engines guess a graph's form from its bytes; it must be the one that the manifest names."""
-    if target == "onnx":
+    if target in ("onnx", "tensorrt"):
         require_one_file(files[0])
     elif target == "openvino" and not (len(files) == 2 and files[0].startswith((b"<?xml", b"<net"))):
         raise EngineError(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..manifest import Precision
 from .engine import GraphEngine, GraphInput
 
-__all__ = ["OnnxRuntimeEngine", "session_options"]
+__all__ = ["OnnxRuntimeEngine", "declared_inputs", "session_options"]
 
 _ERRORS_ONLY = 3
 
@@ -25,6 +25,16 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     # A member's threads would spin on while the next member's graph wants their cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
+
+
+def declared_inputs(session: onnxruntime.InferenceSession) -> dict[str, GraphInput]:
+    """A session's inputs, as its graph declares them."""
+    return {
+        node.name: GraphInput(
+            node.type == "tensor(uint8)", tuple(side if isinstance(side, int) else None for side in node.shape)
+        )
+        for node in session.get_inputs()
+    }
 
 
 class OnnxRuntimeEngine(GraphEngine):
@@ -42,13 +52,7 @@ class OnnxRuntimeEngine(GraphEngine):
         self._session = onnxruntime.InferenceSession(
             files[0], session_options(threads), providers=["CPUExecutionProvider"]
         )
-        inputs = {
-            node.name: GraphInput(
-                node.type == "tensor(uint8)", tuple(side if isinstance(side, int) else None for side in node.shape)
-            )
-            for node in self._session.get_inputs()
-        }
-        return inputs, [node.name for node in self._session.get_outputs()]
+        return declared_inputs(self._session), [node.name for node in self._session.get_outputs()]
 
     def _infer(self, batch: Mapping[str, NDArray[np.uint8]], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         return dict(zip(outputs, self._session.run(list(outputs), dict(batch)), strict=True))
