@@ -18,14 +18,9 @@ import msgspec
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from numpy.typing import NDArray
 
 from ..profiles.cost import count_module
-from ..profiles.fit_score_map import fit_sigmoid
-from ..profiles.metrics import Accuracy, evaluate
-from ..runtime.errors import DataError, UsageError
-from ..runtime.score_map import Affine, ScoreMap
-from .checkpoint import RECORD_NAME, Checkpoint, load_checkpoint, save_checkpoint
+from .checkpoint import RECORD_NAME, Checkpoint, save_checkpoint
 from .data.items import Item
 from .data.view_store import open_views, remove_views
 from .distill_plan import (
@@ -43,7 +38,8 @@ from .judging import HeldOut, predict
 from .models.network import QualityNet, build, output_names
 from .models.records import System
 from .models.weights import without_place
-from .run_files import write_record, write_table
+from .run_files import write_record
+from .student_results import HIGH, LOW, accuracy_of, fit_student_map, read_finished, write_selection
 from .teach import REPORT, SELECTION
 from .teacher_cache import TeacherCache
 from .teacher_fill import estimate, fill
@@ -61,7 +57,6 @@ __all__ = [
 ]
 
 _VIEWS = "views"
-_LOW, _HIGH = 0.0, 100.0
 _WORTH_MEASURING = 200
 """Items from which on a teacher looks at one first, to say how long all of them will take."""
 
@@ -194,7 +189,7 @@ def _train(
         "most_steps": most_steps,
         "transfer_fingerprint": _fingerprint(transfer, judged, teacher),
     }
-    finished = _finished(folder, facts) if (folder / RECORD_NAME).is_file() else None
+    finished = read_finished(folder, facts) if (folder / RECORD_NAME).is_file() else None
     network = _build(recipe, system, transfer) if finished is None else finished[1]
     # After the weights, which may not be there: cutting takes longer.
     views = open_views(folder / _VIEWS, [*transfer.items, *judged], system.preprocess, on_item=watch.cut)
@@ -236,7 +231,7 @@ def _train(
         record = Checkpoint(
             name=recipe.name,
             system=system,
-            score_map=_student_map(raw, truth, "opinions" if by_people else "the teacher's scores", watch),
+            score_map=fit_student_map(raw, truth, "opinions" if by_people else "the teacher's scores", watch),
             provenance={
                 **facts,
                 "created": datetime.now(UTC).date().isoformat(),
@@ -248,9 +243,9 @@ def _train(
             save_checkpoint(folder, record, network)
         fabric.barrier()
     student = record.score_map.apply(raw)
-    said = None if said_of_judged is None else _LOW + (_HIGH - _LOW) * said_of_judged.mean
-    people = _LOW + (_HIGH - _LOW) * truth if by_people else None
-    agreement = _accuracy(student, said)
+    said = None if said_of_judged is None else LOW + (HIGH - LOW) * said_of_judged.mean
+    people = LOW + (HIGH - LOW) * truth if by_people else None
+    agreement = accuracy_of(student, said)
     shapes = system.preprocess.shapes
     inputs = tuple(torch.zeros((1, *shapes[view.name]), dtype=torch.uint8) for view in system.preprocess.views)
     report = DistillReport(
@@ -264,36 +259,20 @@ def _train(
         heldout=len(photographs.heldout),
         judged=len(judged),
         heldout_is="selection part" if by_people else "unlabelled photographs",
-        accuracy=_accuracy(student, people),
-        teacher_accuracy=None if said is None else _accuracy(said, people),
+        accuracy=accuracy_of(student, people),
+        teacher_accuracy=None if said is None else accuracy_of(said, people),
         agreement=None if agreement is None else agreement.srcc,
         history=tuple(history),
     )
     # Every process has opened the views that the first one now removes.
     fabric.barrier()
     if fabric.is_global_zero:
-        _write_table(folder / SELECTION, judged, photographs, people, said, student)
+        write_selection(folder / SELECTION, judged, photographs.images, people, said, student)
         write_record(folder / REPORT, report)
         for name in (STATE_NAME, "best.pt"):
             (folder / name).unlink(missing_ok=True)
         remove_views(folder / _VIEWS)
     return report
-
-
-def _finished(folder: Path, facts: dict[str, Any]) -> tuple[Checkpoint, QualityNet]:
-    record, network = load_checkpoint(folder)
-    # Through JSON, as the record was.
-    wanted = msgspec.json.decode(msgspec.json.encode(facts))
-    # Records of earlier versions say nothing of it.
-    found = {"transfer_fingerprint": wanted["transfer_fingerprint"], **record.provenance}
-    differing = [name for name in wanted if found.get(name) != wanted[name]]
-    if differing:
-        raise UsageError(
-            f"{folder}, a finished student of another run (its {', '.join(differing)} differ)",
-            expected="a student of this recipe, teacher and photographs",
-            mend="name another folder with -o",
-        )
-    return record, network
 
 
 def _fingerprint(transfer: TransferSet, judged: Sequence[Item], teacher: Teacher | ScoreTable | None) -> str:
@@ -326,42 +305,3 @@ def _build(recipe: DistillRecipe, system: System, transfer: TransferSet) -> Qual
 
 def _named(teacher: Teacher | ScoreTable) -> str:
     return teacher.name if isinstance(teacher, Teacher) else teacher.path.name
-
-
-def _student_map(raw: NDArray[np.float64], truth: NDArray[np.float64], whose: str, watch: Watch) -> ScoreMap:
-    fitted_on = f"{whose} on {len(raw)} held-out images"
-    try:
-        return fit_sigmoid(raw, _LOW + (_HIGH - _LOW) * truth, _LOW, _HIGH, fitted_on=fitted_on)
-    except DataError as error:
-        watch.say(
-            f"its raw scores do not rise with {fitted_on} ({error.got}): its map is the straight line from [0, 1], "
-            "which it was trained towards"
-        )
-        step = Affine(scale=_HIGH - _LOW, offset=_LOW)
-        return ScoreMap(steps=(step,), low=_LOW, high=_HIGH, fitted_on="nothing")
-
-
-def _accuracy(scores: NDArray[np.float64], truth: NDArray[np.float64] | None) -> Accuracy | None:
-    """None too of fewer than three images, and where one side gives one score to all: there is no correlation."""
-    if truth is None:
-        return None
-    try:
-        return evaluate(scores, truth)
-    except DataError:
-        return None
-
-
-def _write_table(
-    path: Path,
-    judged: Sequence[Item],
-    photographs: TransferPhotographs,
-    people: NDArray[np.float64] | None,
-    said: NDArray[np.float64] | None,
-    student: NDArray[np.float64],
-) -> None:
-    rows = []
-    for row, item in enumerate(judged):
-        kind = ("", "") if item.distortion is None else (item.distortion.kind, repr(item.distortion.severity))
-        known = ["" if scores is None else repr(float(scores[row])) for scores in (people, said, student)]
-        rows.append([photographs.images[item.sha256], item.sha256, *kind, *known])
-    write_table(path, ["image", "sha256", "kind", "severity", "mos", "teacher", "student"], rows)

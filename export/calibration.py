@@ -138,7 +138,7 @@ def choose_calibration(
         raise DataError(
             f"{different} different calibration images among {len(candidates)} candidates",
             expected=f"at least {LEAST_CALIBRATION}, better {CALIBRATION_COUNT}",
-            mend="give --images with more photographs",
+            mend="give --calibration with more photographs",
         )
     shares = _shares([len(places) for places in kinds.values()], min(count, different))
     stream = np.random.default_rng([seed])
@@ -295,6 +295,6 @@ def check_calibration_images(images: Collection[Views]) -> int:
         raise DataError(
             what,
             expected=f"at least {LEAST_CALIBRATION} different ones, better {CALIBRATION_COUNT}",
-            mend="give --images with more photographs, of different quality",
+            mend="give --calibration with more photographs, of different quality",
         )
     return len(seen)

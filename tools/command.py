@@ -26,7 +26,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "plan": ("verb_plan", "Find the backbone, input size and views that fit a budget."),
     "distill": ("verb_distill", "Train a student on what a teacher says, inside a budget."),
     "cache": ("verb_cache", "Fill a teacher cache, or show what it holds."),
+    "quantize": ("verb_quantize", "Fine-tune a student so that it keeps its scores in INT8."),
     "export": ("verb_export", "Make a bundle from trained networks, gated by parity with torch."),
+    "lint": ("verb_lint", "Say what an engine would refuse or spoil in a graph."),
     "calibrate": ("verb_calibrate", "Fit a bundle's score maps to your own scale."),
     "doctor": ("verb_doctor", "Say which engines, extras and CPU features this machine has."),
 }

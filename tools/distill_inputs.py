@@ -122,6 +122,19 @@ class PhotographSource:
         """
         return _load(self, teacher, selection, seed, threads)
 
+    def photographs(self, threads: int | None = None) -> tuple[Photograph, ...]:
+        """All photographs that may be learned from or judged, each once; those of other splits are kept out.
+
+        Raises:
+            DataError: the table or a folder is not as stated.
+        """
+        labelled, _, kept_out, _ = _labelled(self, threads)
+        found = {photo.sha256: photo for photo, _ in labelled}
+        for photo in _unlabelled(self, threads)[0]:
+            if photo.sha256 not in kept_out:
+                found.setdefault(photo.sha256, photo)
+        return tuple(found.values())
+
 
 def find_photographs_of(flags: dict[str, Any], runs: Path) -> PhotographSource:
     """The photographs that the call names, else the newest teach run's, else the sample photographs; it is said which.

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..export.convert import FloatMember
 from ..export.fuse import fold_batch_norms, round_to_fp16
-from ..export.gate import PARITY_TOLERANCE, Reference, write_gated
+from ..export.gate import Reference
 from ..export.graph import graph_bytes, store_as_fp16, to_onnx
 from ..export.openvino_graph import to_openvino
-from ..export.pack import Graph, PackedMember, Packing, Photograph, pack
+from ..export.pack import Graph, PackedMember, Photograph
 from ..profiles.onnx_cost import count_graph
-from ..profiles.parity import ParityReport
-from ..runtime.bundle import Bundle
 from ..runtime.errors import ModelError, PhotoError, UsageError
-from ..runtime.manifest import Combine, Mean, Provenance, ScoreScale, StoredAs, Target
+from ..runtime.manifest import StoredAs, Target
 from ..runtime.score_map import ScoreMap, Sigmoid
 from .runs import RUN_NAME, read_run
 
@@ -29,9 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Trained",
-    "export_gated",
     "export_member",
     "find_checkpoints",
+    "float_model",
     "library_versions",
     "load_trained",
     "plain_map",
@@ -130,60 +128,27 @@ def export_member(member: Trained, targets: Sequence[Target], store: StoredAs) -
     return PackedMember(member.name, system.preprocess, member.score_map, tuple(graphs))
 
 
-def export_gated(
-    path: Path,
-    members: Sequence[Trained],
-    *,
-    golden: Sequence[Photograph],
-    photos: Sequence[Photograph],
-    targets: Sequence[Target] = ("onnx",),
-    store: StoredAs = "fp32",
-    combine: Combine | None = None,
-    tolerance: float | None = None,
-    overwrite: bool = False,
-    accept: Callable[[Packing], None] | None = None,
-) -> tuple[Bundle, tuple[ParityReport, ...]]:
-    """Export networks to a bundle, named like its file, behind the parity gate.
-
-    Args:
-        path: of the bundle.
-        members: with score maps to one scale.
-        golden: photographs to pack with their answers.
-        photos: for the gate.
-        targets: forms of the graphs.
-        store: of the weights.
-        combine: of the members' scores; None is their mean.
-        tolerance: of the gate in score points; None for that of ``store``, for a scale of a hundred points.
-        overwrite: whether the file may be replaced.
-        accept: called with what would be written, before it is gated; what it raises goes through.
-
-    Returns:
-        The bundle and the gate's reports, as `write_gated`.
+def float_model(member: Trained) -> FloatMember:
+    """A network as an ONNX graph in FP32, with its cost, for other precisions to be made from.
 
     Raises:
-        GateError: a graph is further from its network than the tolerance; nothing is written.
-        UsageError: the file exists and may not be replaced.
-        ExportError, MissingExtraError: as `export_member`.
+        ExportError, MissingExtraError: as `to_onnx`.
     """
-    low, high = members[0].score_map.low, members[0].score_map.high
-    packing = pack(
-        path.stem,
-        [export_member(member, targets, store) for member in members],
-        combine=combine or Mean(),
-        scale=ScoreScale(low=low, high=high),
-        golden=golden,
-        provenance=Provenance(
-            created=datetime.now(UTC).date().isoformat(),
-            versions=library_versions(),
-            notes={member.name: member.provenance for member in members},
-        ),
+    from ..compress.models.network import for_export, output_names
+
+    system = member.network.system
+    outputs = output_names(system)
+    model = to_onnx(for_export(member.network), system.preprocess.shapes, outputs)
+    cost = count_graph(model)
+    return FloatMember(
+        name=member.name,
+        preprocess=system.preprocess,
+        score_map=member.score_map,
+        model=graph_bytes(model),
+        outputs=outputs,
+        macs=cost.macs,
+        parameters=cost.parameters,
     )
-    if accept is not None:
-        accept(packing)
-    usual = PARITY_TOLERANCE[store]
-    points = tolerance or usual.score_points * (high - low) / 100
-    limit = replace(usual, score_points=points)
-    return write_gated(path, packing, torch_reference(members), photos, tolerance=limit, overwrite=overwrite)
 
 
 def torch_reference(members: Sequence[Trained]) -> Reference:

@@ -273,20 +273,24 @@ def ship(
         GateError: the exported graph is further from the network than the tolerance.
         ExportError, EngineError: it cannot be exported, or not run.
     """
+    from ..export.kinds import Kind
     from ..export.pack import golden_photographs
-    from .packing import export_gated, load_trained, read_photographs
+    from .export_steps import export_kinds, source_of_trained
+    from .packing import load_trained, read_photographs
 
     say("exporting to ONNX")
     paths = sample_photographs()
     golden = golden_photographs()
-    bundle, (parity, *_) = export_gated(
+    exported = export_kinds(
         folder / BUNDLE,
-        load_trained([folder]),
-        golden=golden,
+        source_of_trained(load_trained([folder]), golden=golden),
+        [Kind("onnx", "fp32")],
         photos=[*golden, *read_photographs(paths)],
         # A run that goes on makes it again.
         overwrite=True,
     )
+    bundle, parity = exported.bundle, exported.parity[0]
+    assert bundle is not None
     say(f"parity with torch: {describe_parity(parity)}")
     scorer = Scorer(bundle, threads=threads)
     seen = verify(scorer)

@@ -5,54 +5,59 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 import click
-import msgspec
 
-from ..runtime.bundle import refuse_existing
+from ..runtime.bundle import Bundle, refuse_existing
 from ..runtime.errors import UsageError
-from ..runtime.manifest import Combine, Mean, Median, StoredAs, Target, WeightedMean
+from ..runtime.manifest import Precision, StoredAs, Target
+from .export_inputs import find_members, only_bundle, parse_combine, read_golden
 from .options import (
     PathArgument,
     budget_of,
     device_option,
     find_photographs,
     json_option,
-    parse_size,
     require_libraries,
     require_name,
     say_left_to_profile,
     with_device,
 )
-from .runs import newest_run
-from .show import print_json, say
-from .weights_option import parse_weights
+from .show import say
 
 if TYPE_CHECKING:
+    from ..export.kinds import Kind
     from ..export.pack import Packing, Photograph
     from ..profiles.budget import Budget
+    from .export_steps import Source
     from .packing import Trained
 
 __all__ = ["export"]
 
+_TARGETS: tuple[Target, ...] = ("onnx", "openvino", "tensorrt")
+_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
+
 
 @click.command()
-@click.argument("inputs", nargs=-1, type=PathArgument, metavar="[CHECKPOINT]...")
+@click.argument("inputs", nargs=-1, type=PathArgument, metavar="[CHECKPOINT|BUNDLE]...")
 @click.option(
-    "--target",
-    "targets",
-    multiple=True,
-    type=click.Choice(["onnx", "openvino"]),
-    help="May be repeated. [default: onnx]",
+    "--target", "targets", multiple=True, type=click.Choice(_TARGETS), help="May be repeated. [default: onnx]"
 )
-@click.option("--precision", type=click.Choice(["fp32"]), default="fp32", show_default=True, help="Of the arithmetic.")
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice(_PRECISIONS),
+    help="Of the arithmetic; may be repeated. [default: fp32; fp16 for tensorrt]",
+)
+@click.option("--all", "everything", is_flag=True, help="Every precision of every target; keeps what passes.")
 @click.option(
     "--store",
     type=click.Choice(["fp32", "fp16"]),
     default="fp32",
     show_default=True,
-    help="Of the weights in the file.",
+    help="Of FP32's weights in the file.",
 )
 @click.option(
     "-o", "--output", type=PathArgument, help="NAME.eiqa. [default: in the working folder, by the input's name]"
@@ -67,7 +72,27 @@ __all__ = ["export"]
 @click.option(
     "--combine", default="mean", show_default=True, help="Of several members: mean, median, or weights such as 0.6,0.4."
 )
-@click.option("--images", type=PathArgument, help="Photographs for the parity gate. [default: the golden ones]")
+@click.option(
+    "--images",
+    type=PathArgument,
+    help="Photographs for the gates, on which nothing was trained. [default: the golden ones for parity; for rank the "
+    "run's selection part]",
+)
+@click.option("--data", type=PathArgument, help="CSV with opinions on --images; the rank gate then holds their SRCC.")
+@click.option("--split", help="Only its rows of this split.")
+@click.option("--calibration", type=PathArgument, help="Photographs of the training side. [default: those of the run]")
+@click.option("--calibration-count", type=click.IntRange(min=16), default=300, show_default=True, help="How many.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of their choice.")
+@click.option("--recipe", help="Of INT8: a name, or a JSON file. [default: that of the backbone's family]")
+@click.option(
+    "--cpu", type=click.Choice(["x86", "arm"]), default="x86", show_default=True, help="That ONNX in INT8 is for."
+)
+@click.option("--least-srcc", type=click.FloatRange(-1, 1), help="To FP32, in the rank gate. [default: .99]")
+@click.option(
+    "--max-srcc-drop", type=click.FloatRange(min=0), help="To opinions, upper end of the interval. [default: .03]"
+)
+@click.option("--max-change", type=click.FloatRange(min=0), help="Of any one score, in points. [default: not held]")
+@click.option("--compute-capability", "capabilities", help="Of TensorRT engines, such as 86,89.")
 @click.option(
     "--golden",
     multiple=True,
@@ -88,7 +113,8 @@ __all__ = ["export"]
 def export(
     inputs: tuple[Path, ...],
     targets: tuple[str, ...],
-    precision: str,  # noqa: ARG001 - one choice until quantization brings the others
+    precisions: tuple[str, ...],
+    everything: bool,
     store: str,
     output: Path | None,
     overwrite: bool,
@@ -98,6 +124,17 @@ def export(
     weights: str | None,
     combine: str,
     images: Path | None,
+    data: Path | None,
+    split: str | None,
+    calibration: Path | None,
+    calibration_count: int,
+    seed: int,
+    recipe: str | None,
+    cpu: str,
+    least_srcc: float | None,
+    max_srcc_drop: float | None,
+    max_change: float | None,
+    capabilities: str | None,
     golden: tuple[Path, ...],
     tolerance: float | None,
     runs: Path,
@@ -105,21 +142,28 @@ def export(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Make a bundle of checkpoints (each a member; a run's folder names all in it). Without one: the newest run.
+    """Make a bundle of checkpoints (each a member; a run's folder names all in it) or of a bundle.
 
-    That is the student that was distilled last, or else the ensemble that was taught last.
+    Without one: of the newest run, that is the student that was distilled last, or else the ensemble taught last.
 
-    Every graph is compared with torch through the runtime's own path, file in and score out, before anything is
-    written; exit status 1 if one is further away than the tolerance. Networks are held to --budget before the export,
-    and the file before it is written.
+    FP32 is compared with torch through the runtime's own path, file in and score out; every other precision is held to
+    FP32's ranking by the rank gate, on photographs that no stage trained on, after its score map is fitted again. If a
+    gate fails, nothing is written and the exit status is 1. Networks are held to --budget before the export, and the
+    file before it is written.
     """
-    chosen = cast("tuple[Target, ...]", tuple(dict.fromkeys(targets)) or ("onnx",))
-    libraries = ("torch", "timm", "safetensors", "onnx", "onnxscript")
-    require_libraries((*libraries, "openvino") if "openvino" in chosen else libraries, "compress,export")
+    from ..export.kinds import kinds_of
+
+    chosen = cast("tuple[Target, ...]", tuple(dict.fromkeys(targets)) or (_TARGETS if everything else ("onnx",)))
+    if everything and precisions:
+        raise UsageError("--all and --precision", expected="one of them", mend="leave one out")
+    kinds = _all_kinds(chosen) if everything else kinds_of(chosen, cast("tuple[Precision, ...]", precisions))
+    plain = all(kind.precision == "fp32" and kind.target != "tensorrt" for kind in kinds)
+    require_libraries(_libraries(kinds, plain=plain), "compress,export")
     from ..export.pack import golden_photographs
-    from .cost_show import describe_counts
-    from .export_budget import count_members, hold_exported, hold_members
-    from .packing import export_gated, read_photographs
+    from .export_options import conversion_options, rank_limits
+    from .export_show import tell_export
+    from .export_steps import Quantization, export_kinds
+    from .packing import read_photographs
 
     if device is not None:
         from ..profiles.device import load_device
@@ -133,158 +177,101 @@ def export(
     if output is not None:
         require_name(output)
         refuse_existing(output, overwrite=overwrite)
-    golden_photos = _golden(golden) if golden else golden_photographs()
-    photos = read_photographs(find_photographs((images,))) if images else golden_photos
-    members = _members(inputs, system, backbone, size, weights, runs)
+    options = conversion_options(recipe, cpu, capabilities, runs)
+    golden_photos = read_golden(golden) if golden else ()
+    photos = read_photographs(find_photographs((images,))) if images else golden_photos or golden_photographs()
+    path_of_bundle = only_bundle(inputs)
+    members: list[Trained] = []
+    folders: list[Path] = []
+    if path_of_bundle is None:
+        members, folders = find_members(inputs, system, backbone, size, weights, runs)
+        source, name = _of_networks(members, golden_photos or golden_photographs(), combine, limits, bounds)
+    else:
+        source, name = _of_bundle(path_of_bundle, golden_photos, combine)
+    path = output or Path(f"{name}.eiqa")
+    refuse_existing(path, overwrite=overwrite)
+    from .export_photographs import find_export_photographs
+
+    quantization = Quantization(
+        photographs=partial(
+            find_export_photographs,
+            folders,
+            calibration=calibration,
+            images=images,
+            data=data,
+            split=split,
+            most=calibration_count,
+            seed=seed,
+        ),
+        count=calibration_count,
+        seed=seed,
+        options=options,
+        limits=rank_limits(least_srcc, max_srcc_drop, max_change),
+        go_on=everything,
+    )
+    say(f"exporting {name} to {', '.join(map(str, kinds))}")
+    exported = export_kinds(
+        path,
+        source,
+        kinds,
+        photos=photos,
+        store=cast("StoredAs", store),
+        tolerance=tolerance,
+        quantization=None if plain else quantization,
+        overwrite=overwrite,
+        accept=None if limits is None or not members else partial(_accept, members, limits),
+        tell=lambda refused: tell_export(refused, path, as_json, started),
+    )
+    if limits is not None and members and exported.bundle is not None:
+        from .export_budget import hold_exported
+
+        # A file is some kilobytes more than its parts.
+        hold_exported(members, exported.bundle.manifest, exported.bundle.size_bytes, limits)
+    tell_export(exported, path, as_json, started, lacking=chosen if everything else ())
+
+
+def _libraries(kinds: tuple[Kind, ...], *, plain: bool) -> tuple[str, ...]:
+    needed = ["torch", "timm", "safetensors", "onnx", "onnxscript"]
+    if any(kind.target == "openvino" for kind in kinds):
+        needed.append("openvino")
+    if any(kind.precision == "int8" for kind in kinds):
+        needed.append("nncf")
+    return tuple(needed if plain else [*needed, "scipy"])
+
+
+def _all_kinds(targets: tuple[Target, ...]) -> tuple[Kind, ...]:
+    from ..export.kinds import PRECISIONS, Kind
+
+    return tuple(Kind(target, precision) for target in targets for precision in PRECISIONS[target])
+
+
+def _of_networks(
+    members: list[Trained], golden: tuple[Photograph, ...], combine: str, limits: Budget | None, bounds: str | None
+) -> tuple[Source, str]:
+    """Networks, which are counted, and held to the budget before anything is exported."""
+    from .cost_show import describe_counts
+    from .export_budget import count_members, hold_members
+    from .export_steps import source_of_trained
+
     cost = count_members(members) if limits is None else hold_members(members, limits)
     within = "" if limits is None else f"within {limits.name}: "
     counts = describe_counts(cost, lambda convention: count_members(members, convention))
     say(f"{within}{counts}; {cost.parameters / 1e6:.4g} M parameters")
     if limits is not None:
         say_left_to_profile(limits, bounds or "")
-    combined = parse_combine(combine, len(members))
-    name = output.stem if output else members[0].name if len(members) == 1 else "ensemble"
-    path = output or Path(f"{name}.eiqa")
-    refuse_existing(path, overwrite=overwrite)
-    say(f"exporting {len(members)} member{'s' if len(members) > 1 else ''} to {', '.join(chosen)}")
-    bundle, reports = export_gated(
-        path,
-        members,
-        golden=golden_photos,
-        photos=photos,
-        targets=chosen,
-        store=cast("StoredAs", store),
-        combine=combined,
-        tolerance=tolerance,
-        overwrite=overwrite,
-        accept=None if limits is None else partial(_accept, members, limits),
-    )
-    if limits is not None:
-        # A file is some kilobytes more than its parts.
-        hold_exported(members, bundle.manifest, bundle.size_bytes, limits)
-    if as_json:
-        print_json(
-            {"bundle": str(path), "size_bytes": bundle.size_bytes, "gates": [msgspec.to_builtins(r) for r in reports]}
-        )
-        return
-    for report in reports:
-        say(
-            f"parity of {report.engine} {report.precision} with torch on {report.photos} photographs: at most "
-            f"{report.max_abs_difference:.2g} {report.unit} (tolerance {report.tolerance:.2g})"
-        )
-    say(f"{bundle.size_bytes / 1e6:.2f} MB in {time.perf_counter() - started:.0f} s")
-    click.echo(path)
+    name = members[0].name if len(members) == 1 else "ensemble"
+    return source_of_trained(members, golden=golden, combine=parse_combine(combine, len(members))), name
+
+
+def _of_bundle(path: Path, golden: tuple[Photograph, ...], combine: str) -> tuple[Source, str]:
+    from .export_steps import source_of_bundle
+
+    if combine != "mean":
+        raise UsageError("--combine with a bundle", expected="the bundle's own rule", mend="leave it out")
+    return source_of_bundle(Bundle.open(path), golden=golden), f"{path.stem}-export"
 
 
 def _accept(members: list[Trained], limits: Budget, packing: Packing) -> None:
     from .export_budget import hold_exported
 
     hold_exported(members, packing.manifest, sum(len(part) for part in packing.parts.values()), limits)
-
-
-def _golden(paths: tuple[Path, ...]) -> tuple[Photograph, ...]:
-    from ..export.pack import Photograph, check_golden_names
-    from .packing import read_photographs
-
-    photos = tuple(Photograph(Path(photo.name).stem, photo.data) for photo in read_photographs(paths))
-    check_golden_names(photos)
-    return photos
-
-
-def _members(
-    inputs: tuple[Path, ...],
-    system: str | None,
-    backbone: str | None,
-    size: str | None,
-    weights: str | None,
-    runs: Path,
-) -> list[Trained]:
-    from .packing import find_checkpoints, load_trained
-
-    described = [option for option in (system, backbone) if option is not None]
-    if len(described) + bool(inputs) > 1:
-        raise UsageError(
-            "more than one of checkpoints, --system and --backbone", expected="one of them", mend="leave the others out"
-        )
-    if described:
-        return [_untrained(system, backbone, size, weights)]
-    if size is not None or weights is not None:
-        raise UsageError(
-            "--size or --weights with a checkpoint",
-            expected="them only with --backbone or --system",
-            mend="leave them out",
-        )
-    if inputs:
-        return load_trained([folder for path in inputs for folder in find_checkpoints(path)])
-    run = _newest_run(runs)
-    say(f"the newest run: {run}")
-    return load_trained(find_checkpoints(run))
-
-
-def _newest_run(runs: Path) -> Path:
-    """The student that was finished last, else the ensemble, else whatever has the newest checkpoint."""
-    from ..compress.checkpoint import RECORD_NAME
-
-    for kind in ("distill", "teach"):
-        run = newest_run(runs, kind)
-        if run is not None:
-            return run
-    records = [path for pattern in ("*", "*/*", "*/members/*") for path in runs.glob(f"{pattern}/{RECORD_NAME}")]
-    if not records:
-        raise UsageError(
-            f"{runs}, which holds no run",
-            expected="a run with a checkpoint",
-            mend="name a checkpoint's folder, or --backbone NAME --size WIDTHxHEIGHT --weights hub|lite|none|FILE",
-        )
-    newest = max(records, key=lambda record: record.stat().st_mtime_ns)
-    return runs / newest.relative_to(runs).parts[0]
-
-
-def _untrained(system: str | None, backbone: str | None, size: str | None, weights: str | None) -> Trained:
-    from ..compress.models.network import build, randomise_head
-    from ..compress.models.systems import SYSTEMS, one_backbone
-    from .packing import Trained, plain_map
-
-    if weights is None:
-        raise UsageError(
-            "no --weights", expected="hub, lite, none, or a file", mend="give --weights; none means random weights"
-        )
-    if system is not None:
-        if system not in SYSTEMS:
-            raise UsageError(f"system {system!r}", expected=f"one of {', '.join(SYSTEMS)}", mend="name one of these")
-        if size is not None:
-            raise UsageError("--size with --system", expected="the system's own sizes", mend="leave --size out")
-        record = SYSTEMS[system]()
-    else:
-        if backbone is None or size is None:
-            raise UsageError("--backbone without --size", expected="both", mend="give --size WIDTHxHEIGHT")
-        width, height = parse_size(size)
-        record = one_backbone(backbone, width, height)
-    what = "RANDOM WEIGHTS" if weights == "none" else "ITS HEAD IS RANDOM, as backbone weights bring none"
-    say(f"{record.name}: {what}; its scores mean nothing")
-    # With backbone weights the head starts at one score for all photographs, for training; here that would hide what
-    # parity looks for.
-    network = build(record, weights=parse_weights(weights))
-    if weights != "none":
-        randomise_head(network, seed=0)
-    # Of a file its name and not where it lies: that is this machine's.
-    provenance = {"weights": Path(weights).name, "system": record.name}
-    return Trained(record.name, network, plain_map(), provenance)
-
-
-def parse_combine(text: str, members: int) -> Combine:
-    """``mean``, ``median``, or a weight a member with commas between.
-
-    Raises:
-        UsageError: it is none of these, or has another number of weights.
-    """
-    plain: dict[Literal["mean", "median"] | str, Combine] = {"mean": Mean(), "median": Median()}
-    if text in plain:
-        return plain[text]
-    try:
-        weights = tuple(float(weight) for weight in text.split(","))
-    except ValueError:
-        weights = ()
-    if len(weights) != members:
-        raise UsageError(f"--combine {text}", expected=f"mean, median, or {members} weights", mend="correct it")
-    return WeightedMean(weights=weights)

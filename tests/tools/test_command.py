@@ -19,7 +19,7 @@ def test_the_verbs_of_this_version() -> None:
     assert list(VERBS) == [
         "quickstart",
         *("score", "evaluate", "verify", "info", "unpack", "profile"),
-        *("teach", "plan", "distill", "cache", "export", "calibrate", "doctor"),
+        *("teach", "plan", "distill", "cache", "quantize", "export", "lint", "calibrate", "doctor"),
     ]
 
 
@@ -54,7 +54,7 @@ def test_version() -> None:
         (("score", "--bogus", "a.jpg"), "No such option"),
         (("score", "--threads", "0", "a.jpg"), "0 is not in the range"),
         (("score", "--engine", "tflite", "a.jpg"), "'tflite' is not one of"),
-        (("export", "--target", "tensorrt"), "'tensorrt' is not one of"),
+        (("export", "--target", "coreml"), "'coreml' is not one of"),
         (("export", "--tolerance", "0"), "is not in the range"),
         (("profile", "--runs", "none"), "is not a valid integer"),
         (("calibrate", "a.eiqa"), "Missing option"),

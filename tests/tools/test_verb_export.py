@@ -19,7 +19,7 @@ from edgeiqa.runtime.bundle import Bundle
 from edgeiqa.runtime.manifest import WeightedMean
 from edgeiqa.runtime.scorer import Scorer
 from edgeiqa.runtime.views import cut_views
-from edgeiqa.tools import packing
+from edgeiqa.tools import export_steps, packing
 from edgeiqa.tools.runs import finish_run, start_run
 from numpy.typing import NDArray
 from PIL import Image
@@ -44,7 +44,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def worked(*_: object) -> None:
         raise AssertionError("a network was exported before the call was refused")
 
-    monkeypatch.setattr(packing, "export_member", worked)
+    monkeypatch.setattr(export_steps, "export_member", worked)
 
 
 def test_a_run_of_two_members_becomes_an_ensemble(run_folder: Path, pair_bundle: Path, photos: Path) -> None:
@@ -93,7 +93,7 @@ def test_one_checkpoint_by_its_own_name(run_folder: Path, in_folder: Path) -> No
         ("onnxruntime", "score points", 2, True),
         ("onnxruntime", "raw", 2, True),
     ]
-    assert "exporting 1 member to onnx" in ran.err
+    assert "exporting second to onnx fp32" in ran.err
     assert files_in(in_folder) == {"photos", "photos/one.jpg", "photos/two.jpg", "second.eiqa"}
 
 
@@ -140,13 +140,13 @@ def test_weights_of_a_file_are_said_by_name_alone(in_folder: Path) -> None:
 def test_random_weights_are_said_loudly_and_the_gate_refuses_other_answers(
     in_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = packing.torch_reference
+    made = export_steps.torch_reference
 
     def another(members: Any) -> Callable[[str, Mapping[str, NDArray[np.uint8]]], float]:
         reference = made(members)
         return lambda name, views: reference(name, views) + 0.1
 
-    monkeypatch.setattr(packing, "torch_reference", another)
+    monkeypatch.setattr(export_steps, "torch_reference", another)
     Path("mine.eiqa").write_bytes(b"before")
     ran = edgeiqa("export", *TINY, "-o", "mine.eiqa", "--overwrite", "--json")
     require_refusal(ran, "onnx fp32: score points", "at most 0.05", "--tolerance", code=1)

@@ -7,11 +7,12 @@ same bytes with the same matplotlib.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -32,6 +33,7 @@ __all__ = [
     "line_style",
     "marker",
     "nothing_to_draw",
+    "panel_png",
     "plain_logarithm",
     "row_text",
     "rows_only",
@@ -119,31 +121,57 @@ def draw_panel(
     Returns:
         One ``svg`` element, well-formed as XML.
     """
+    with _own_style():
+        return _finished(_panel(draw, notes, height), " ".join([alt, *notes]))
+
+
+def panel_png(
+    draw: Callable[[Axes], Sequence[tuple[str, Line2D]]],
+    *,
+    notes: Sequence[str] = (),
+    height: float = 3.1,
+    dots_per_inch: int = 150,
+) -> bytes:
+    """The panel of `draw_panel` as a PNG file on white, for where a page is too much."""
+    with _own_style(), _quiet_about_glyphs():
+        file = io.BytesIO()
+        _panel(draw, notes, height).savefig(
+            file, format="png", dpi=dots_per_inch, facecolor="white", metadata={"Software": None}
+        )
+        return file.getvalue()
+
+
+@contextlib.contextmanager
+def _own_style() -> Iterator[None]:
     with matplotlib.rc_context():
         # What a user's matplotlibrc says must not change the page.
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-        axes = figure.add_subplot()
-        legend = [(_label(name), handle) for name, handle in draw(axes)]
-        axes.set_xlabel(shorten(on_one_line(axes.get_xlabel()), _MOST_LABEL))
-        axes.set_ylabel(shorten(on_one_line(axes.get_ylabel()), _MOST_LABEL - 12))
-        lines = [line for note in notes for line in textwrap.wrap(on_one_line(note), _NOTE_WIDTH)]
-        if lines:
-            axes.set_title("\n".join(lines), loc="left")
-        if legend:
-            columns = 2 if len(legend) > 1 and max(len(name) for name, _ in legend) <= _MOST_LABEL // 2 else 1
-            figure.legend(
-                [handle for _, handle in legend],
-                [name for name, _ in legend],
-                loc="outside lower left",
-                ncols=columns,
-                handlelength=2.4,
-                borderpad=0.0,
-            )
-        rows = -(-len(legend) // columns) if legend else 0
-        figure.set_size_inches(_WIDTH, height + _LEGEND_ROW * (rows + 0.7 * len(lines)))
-        return _finished(figure, " ".join([alt, *notes]))
+        yield
+
+
+def _panel(draw: Callable[[Axes], Sequence[tuple[str, Line2D]]], notes: Sequence[str], height: float) -> Figure:
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    axes = figure.add_subplot()
+    legend = [(_label(name), handle) for name, handle in draw(axes)]
+    axes.set_xlabel(shorten(on_one_line(axes.get_xlabel()), _MOST_LABEL))
+    axes.set_ylabel(shorten(on_one_line(axes.get_ylabel()), _MOST_LABEL - 12))
+    lines = [line for note in notes for line in textwrap.wrap(on_one_line(note), _NOTE_WIDTH)]
+    if lines:
+        axes.set_title("\n".join(lines), loc="left")
+    if legend:
+        columns = 2 if len(legend) > 1 and max(len(name) for name, _ in legend) <= _MOST_LABEL // 2 else 1
+        figure.legend(
+            [handle for _, handle in legend],
+            [name for name, _ in legend],
+            loc="outside lower left",
+            ncols=columns,
+            handlelength=2.4,
+            borderpad=0.0,
+        )
+    rows = -(-len(legend) // columns) if legend else 0
+    figure.set_size_inches(_WIDTH, height + _LEGEND_ROW * (rows + 0.7 * len(lines)))
+    return figure
 
 
 def nothing_to_draw(what: str) -> str:
@@ -188,10 +216,7 @@ def _label(name: str) -> str:
 
 def _finished(figure: Figure, alt: str) -> str:
     file = io.StringIO()
-    with warnings.catch_warnings():
-        # The page's font draws the text; matplotlib's own, which only measures it, need not know every script.
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
-        warnings.filterwarnings("ignore", message=r"Matplotlib currently does not support")
+    with _quiet_about_glyphs():
         figure.savefig(file, format="svg", metadata={"Date": None})
     root = ElementTree.fromstring(file.getvalue())  # noqa: S314 - drawn above
     for parent in list(root.iter()):
@@ -214,6 +239,15 @@ def _finished(figure: Figure, alt: str) -> str:
     root.set("stroke-linejoin", "round")
     ElementTree.register_namespace("", _SVG)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+@contextlib.contextmanager
+def _quiet_about_glyphs() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # The page's font draws the text; matplotlib's own, which only measures it, need not know every script.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message=r"Matplotlib currently does not support")
+        yield
 
 
 def _with_colours_of_the_page(style: str) -> str:

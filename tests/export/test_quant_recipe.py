@@ -1,0 +1,90 @@
+"""Recipes: what cannot be asked for is refused, each family and target has one, families are told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from edgeiqa.export.quant_recipe import (
+    RECIPES,
+    Family,
+    QuantRecipe,
+    QuantTarget,
+    default_recipe,
+    family_of,
+)
+from edgeiqa.runtime.errors import RecordError, UsageError
+
+from .networks import Exported
+from .quantizing import load, tiny
+
+
+def test_every_family_has_a_recipe_for_every_target() -> None:
+    schemes = {"onnx": "u8s8", "onnx-arm": "s8s8", "openvino": "openvino", "tensorrt": "tensorrt"}
+    assert set(schemes) == set(get_args(QuantTarget))
+    for family in get_args(Family):
+        for target, scheme in schemes.items():
+            recipe = default_recipe(family, target)  # type: ignore[arg-type]
+            assert recipe.scheme == scheme
+            assert RECIPES[recipe.name] is recipe
+            assert (recipe.activations == "symmetric") == (target == "tensorrt")
+            assert msgspec.json.decode(msgspec.json.encode(recipe), type=QuantRecipe) == recipe
+    assert len(RECIPES) == len(get_args(Family)) * len(schemes)
+    for target in schemes:
+        mobile = default_recipe("mobilenetv3", target)  # type: ignore[arg-type]
+        assert mobile.float_gates
+        assert set(mobile.float_operators) == {"HardSwish", "HardSigmoid"}
+        assert mobile.bias_correction == "full"
+
+
+def test_an_unknown_family() -> None:
+    with pytest.raises(UsageError, match="no INT8 recipe for resnet on onnx"):
+        default_recipe("resnet", "onnx")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"name": ""}, "without a name"),
+        ({"scheme": "tensorrt", "activations": "asymmetric"}, "asymmetric"),
+        ({"scheme": "s8s8", "weight_bits": 7}, "7-bit"),
+        ({"scheme": "openvino", "quantizer": "onnxruntime", "bias_correction": "none"}, "onnxruntime's quantizer"),
+        ({"quantizer": "onnxruntime", "bias_correction": "fast"}, "onnxruntime's quantizer"),
+        (
+            {"quantizer": "onnxruntime", "bias_correction": "none", "range_estimator": "histogram"},
+            "onnxruntime's quantizer",
+        ),
+        ({"smooth_quant": 1.5}, "strength of 1.5"),
+    ],
+)
+def test_what_does_not_go_together(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecordError, match=said):
+        QuantRecipe(**{"name": "test", "scheme": "u8s8", **fields})
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("tf_efficientnet_lite0", "efficientnet_lite"),
+        ("efficientnet_lite2.in1k", "efficientnet_lite"),
+        ("mobilenetv3_large_100", "mobilenetv3"),
+        ("convnext_small.fb_in22k", "convnext"),
+        ("vit_small_patch14_dinov2", "vit"),
+        ("swin_tiny_patch4_window7_224", "vit"),
+        ("resnet18", "other"),
+        ("efficientnet_b0", "other"),
+    ],
+)
+def test_families_by_name(name: str, family: str) -> None:
+    assert family_of(name) == family
+
+
+def test_families_by_graph(exported: Callable[[str], Exported]) -> None:
+    assert family_of(load(tiny("plain"))) == "efficientnet_lite"
+    assert family_of(load(tiny("transformer"))) == "vit"
+    assert family_of(exported("mobilenet").model) == "mobilenetv3"
+    assert family_of(exported("convnext").model) == "convnext"
+    # Two families in one graph.
+    assert family_of(exported("two-view").model) == "other"

@@ -1,0 +1,162 @@
+"""``edgeiqa export`` in other precisions than FP32: gated by rank, with maps of their own, or not written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from edgeiqa.runtime.bundle import Bundle
+from edgeiqa.runtime.scorer import Scorer
+from edgeiqa.runtime.verify import verify
+
+from .command import edgeiqa, files_in, require_refusal, rewritten
+from .teach_runs import save_labelled, teach_run
+
+COUNT = 60
+LOOSE = ("--least-srcc", -1, "--max-srcc-drop", 2, "--calibration-count", 32)
+
+
+@pytest.fixture(scope="module")
+def member(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of random weights in a run, with 32 photographs that were reserved and have opinions."""
+    root = tmp_path_factory.mktemp("made")
+    data = save_labelled(root / "data", COUNT)
+    parts: dict[str, int | str] = {f"{place:02}.jpg": place % 2 for place in range(COUNT)}
+    reserved = dict.fromkeys((f"{place:02}.jpg" for place in range(32)), "selection")
+    return teach_run(root / "runs", data, parts | reserved) / "members" / "a"
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def gates(bundle: Bundle, place: int = 0) -> dict[str, Any]:
+    return {gate.kind: gate.report for gate in bundle.manifest.members[0].artefacts[place].gates}
+
+
+def test_int8_for_two_engines(member: Path, in_folder: Path) -> None:
+    ran = edgeiqa("export", member, "--target", "onnx", "--target", "openvino", "--precision", "int8", *LOOSE)
+    assert (ran.code, ran.out.splitlines()[-1]) == (0, "a.eiqa"), ran.err
+    bundle = Bundle.open(Path("a.eiqa"))
+    kinds = [(artefact.target, artefact.precision) for artefact in bundle.manifest.members[0].artefacts]
+    assert kinds == [("onnx", "int8"), ("openvino", "int8")]
+    chosen = []
+    for place in (0, 1):
+        told = gates(bundle, place)
+        assert told["rank"]["photos"] == 32 and told["rank"]["srcc_drop"] is not None
+        chosen.append(told["quantization"]["calibration"])
+        assert told["quantization"]["calibration"]["count"] == 32
+        refit = told["score_map_refit"]["members"]["a"]
+        assert refit["rmse_after"] <= refit["rmse_before"]
+    # One set for every target.
+    assert chosen[0] == chosen[1]
+    for engine in ("onnxruntime", "openvino"):
+        assert verify(Scorer(bundle, engine=engine)).passed
+    assert (
+        "onnx int8" in ran.out and "openvino int8" in ran.out and "times as fast" in ran.err or "as fast as" in ran.err
+    )
+
+
+def test_what_fails_the_gate_is_not_written(member: Path, in_folder: Path) -> None:
+    ran = edgeiqa("export", member, "--precision", "int8", "--calibration-count", 32, "--max-change", 0)
+    assert ran.code == 1 and not files_in(in_folder)
+    assert "FAILED" in ran.out and "expected at most 0" in ran.err and "nothing was written" in ran.err
+
+
+def test_as_json_the_report_of_what_failed(member: Path, in_folder: Path) -> None:
+    ran = edgeiqa("export", member, "--precision", "int8", "--calibration-count", 32, "--max-change", 0, "--json")
+    (artefact,) = ran.object["artefacts"]
+    assert ran.code == 1 and ran.object["bundle"] is None
+    assert (artefact["kind"], artefact["passed"], artefact["rank"]["passed"]) == ("onnx int8", False, False)
+    assert ran.object["calibration"]["count"] == 32
+
+
+def test_tensorrt_as_written_does_the_best_and_says_which(member: Path, in_folder: Path) -> None:
+    ran = edgeiqa("export", member, "--target", "tensorrt", "--calibration-count", 32, "-o", "rt.eiqa")
+    assert ran.code == 0, ran.err
+    bundle = Bundle.open(Path("rt.eiqa"))
+    (artefact,) = bundle.manifest.members[0].artefacts
+    assert (artefact.target, artefact.precision) == ("tensorrt", "fp16") and artefact.files[0].endswith(".onnx")
+    built = len(artefact.files) == 2
+    assert built == bool(artefact.capability)
+    assert ("products of the engine" if built else "not built") in ran.err
+    assert "tensorrt/a.build_engine.py" in bundle.manifest.parts
+    assert "golden answers by onnxruntime" in gates(bundle)
+    assert verify(Scorer(bundle, engine="onnxruntime", precision="fp16")).passed
+    # Engines are kept: the second time nothing is built.
+    again = edgeiqa("export", member, "--target", "tensorrt", "--calibration-count", 32, "-o", "again.eiqa")
+    assert ("found in the cache" in again.err) == built
+
+
+def test_bf16_where_it_cannot_be_made(member: Path, in_folder: Path) -> None:
+    for target in ("onnx", "tensorrt"):
+        ran = edgeiqa("export", member, "--target", target, "--precision", "bf16")
+        require_refusal(ran, "bf16", "openvino")
+
+
+def test_all_kinds_in_one_table(member: Path, in_folder: Path) -> None:
+    ran = edgeiqa("export", member, "--all", *LOOSE, "-o", "all.eiqa")
+    assert ran.code == 0, ran.err
+    for kind in ("onnx fp16", "onnx int8", "openvino bf16", "openvino int8", "tensorrt fp16", "tensorrt int8"):
+        assert kind in ran.out
+    assert "onnx bf16" in ran.out and "not made" in ran.out
+    kept = {(one.target, one.precision) for one in Bundle.open(Path("all.eiqa")).manifest.members[0].artefacts}
+    assert {("onnx", "fp32"), ("onnx", "int8"), ("openvino", "int8"), ("tensorrt", "int8")} <= kept
+
+
+def test_from_a_bundle(small_bundle: Path, member: Path, in_folder: Path) -> None:
+    photographs = member.parents[3] / "data/images"
+    judged = in_folder / "judged"
+    judged.mkdir()
+    for place in range(3):
+        shutil.copy(photographs / f"{place:02}.jpg", judged)
+    flags = ("--calibration", photographs, "--images", judged, *LOOSE)
+    ran = edgeiqa("export", small_bundle, "--precision", "int8", *flags, "-o", "small8.eiqa")
+    assert ran.code == 0, ran.err
+    before, after = Bundle.open(small_bundle).manifest, Bundle.open(Path("small8.eiqa")).manifest
+    assert (after.combine, after.scale) == (before.combine, before.scale)
+    assert [photo.name for photo in after.golden] == [photo.name for photo in before.golden]
+    ran = edgeiqa("export", "small8.eiqa", "--precision", "int8", *flags, "-o", "twice.eiqa")
+    require_refusal(ran, "onnx int8", "FP32")
+    assert not Path("twice.eiqa").exists()
+
+
+def test_a_bundle_without_its_graph_is_refused(small_bundle: Path, in_folder: Path) -> None:
+    def drop(manifest: dict[str, Any]) -> None:
+        artefacts = manifest["members"][0]["artefacts"]
+        artefacts[:] = [artefact for artefact in artefacts if artefact["target"] != "onnx"]
+        manifest["engine"] = "openvino"
+
+    bundle = rewritten(small_bundle, in_folder / "bare.eiqa", drop)
+    require_refusal(edgeiqa("export", bundle, "--target", "tensorrt"), "ONNX graph in FP32", "export the checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--precision", "int8", "--recipe", "none-such"), ("none-such", "efficientnet_lite-onnx")),
+        (("--all", "--precision", "int8"), ("--all and --precision",)),
+        (("--target", "tensorrt", "--compute-capability", "ampere"), ("ampere",)),
+        (("--precision", "int8", "--data", "mos.csv"), ("--images",)),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    member: Path, in_folder: Path, flags: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    require_refusal(edgeiqa("export", member, *flags), *words)
+    assert not files_in(in_folder)
+
+
+def test_the_same_bytes_count_once(member: Path, in_folder: Path) -> None:
+    folder = in_folder / "same"
+    folder.mkdir()
+    for place in range(20):
+        shutil.copy(member.parents[3] / "data/images/40.jpg", folder / f"{place}.jpg")
+    # Versions of one photograph differ, and may do; the same bytes count once.
+    ran = edgeiqa("export", member, "--precision", "int8", "--calibration", folder, *LOOSE, "-o", "one.eiqa")
+    assert ran.code == 0, ran.err
+    assert gates(Bundle.open(Path("one.eiqa")))["quantization"]["calibration"]["count"] == 32
