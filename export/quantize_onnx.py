@@ -211,12 +211,15 @@ def _sort(graph: Any) -> None:
     waiting = list(graph.node)
     ordered: list[Any] = []
     while waiting:
-        ready = [node for node in waiting if all(name in known for name in node.input)]
-        if not ready:
+        left = []
+        for node in waiting:
+            if all(name in known for name in node.input):
+                known.update(node.output)
+                ordered.append(node)
+            else:
+                left.append(node)
+        if len(left) == len(waiting):
             raise ExportError("a quantized graph with a cycle", expected="none", mend="report it")
-        taken = {id(node) for node in ready}
-        waiting = [node for node in waiting if id(node) not in taken]
-        known.update(output for node in ready for output in node.output)
-        ordered += ready
+        waiting = left
     del graph.node[:]
     graph.node.extend(ordered)

@@ -36,6 +36,7 @@ __all__ = [
     "StoredAs",
     "Target",
     "WeightedMean",
+    "is_plain_name",
 ]
 
 FORMAT = "1.0"
@@ -48,6 +49,11 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 StoredAs = Literal["fp32", "fp16"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a member or a bundle may have that name."""
+    return _NAME.fullmatch(name) is not None
 
 
 _require = partial(require_field, mend="make the bundle again with edgeiqa export")
@@ -158,7 +164,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     artefacts: tuple[Artefact, ...]
 
     def __post_init__(self) -> None:
-        _require(_NAME.fullmatch(self.name) is not None, f"a member named {self.name!r}", "letters, digits, . _ -")
+        _require(is_plain_name(self.name), f"a member named {self.name!r}", "letters, digits, . _ -")
         _require(len(self.artefacts) >= 1, f"member {self.name!r} without artefacts", "at least one")
         kinds = [(artefact.target, artefact.precision, artefact.capability) for artefact in self.artefacts]
         _require(
@@ -247,7 +253,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     extensions: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        _require(_NAME.fullmatch(self.name) is not None, f"a bundle named {self.name!r}", "letters, digits, . _ -")
+        _require(is_plain_name(self.name), f"a bundle named {self.name!r}", "letters, digits, . _ -")
         names = [member.name for member in self.members]
         _require(1 <= len(names) <= 64, f"{len(names)} members", "1 to 64")
         _require(len(set(names)) == len(names), f"members named {names}", "a name of its own for each")

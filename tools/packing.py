@@ -16,7 +16,7 @@ from ..export.openvino_graph import to_openvino
 from ..export.pack import Graph, PackedMember, Photograph
 from ..profiles.onnx_cost import count_graph
 from ..runtime.errors import ModelError, PhotoError, UsageError
-from ..runtime.manifest import StoredAs, Target
+from ..runtime.manifest import StoredAs, Target, is_plain_name
 from ..runtime.score_map import ScoreMap, Sigmoid
 from .runs import RUN_NAME, read_run
 
@@ -89,13 +89,20 @@ def load_trained(folders: Sequence[Path]) -> list[Trained]:
     Raises:
         ModelError: a folder is no checkpoint, or two have the same name.
     """
-    from ..compress.checkpoint import load_checkpoint
+    from ..compress.checkpoint import RECORD_NAME, load_checkpoint
 
     trained = []
     for folder in folders:
         record, network = load_checkpoint(folder)
         trained.append(Trained(record.name, network, record.score_map, record.provenance))
     names = [member.name for member in trained]
+    if odd := [name for name in names if not is_plain_name(name)]:
+        # Found here, and not when the bundle is written: an export may take minutes.
+        raise ModelError(
+            f"a checkpoint named {odd[0]!r}",
+            expected="a name of letters, digits, . _ - for a member of a bundle",
+            mend=f"change its name in {RECORD_NAME}",
+        )
     if len(set(names)) < len(names):
         raise ModelError(f"members named {names}", expected="a name of its own for each", mend="name each run once")
     return trained

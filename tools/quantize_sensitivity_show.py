@@ -109,6 +109,6 @@ def _show_recipe(found: Sensitivity, output: Path | None) -> None:
     kept = found.search.float_blocks
     share = sum(block.macs_share for block in found.report.blocks if block.block in kept)
     what = f"float: {', '.join(kept)} ({share:.1%} of the multiply-adds)" if kept else "no block need be float"
-    say(f"{what}; {len(found.search.tries)} tries")
+    say(f"{what}; sets of blocks tried: {len(found.search.tries)}")
     say(f"edgeiqa export --precision int8 --recipe {output}")
     click.echo(output)

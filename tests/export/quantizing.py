@@ -51,7 +51,7 @@ class _Residual(nn.Module):
         self.se = nn.ModuleDict({"reduce": nn.Conv2d(48, 16, 1), "expand": nn.Conv2d(16, 48, 1)}) if gate else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.act(self.conv_dw(self.act(self.conv_pw(x))))
+        y: Tensor = self.act(self.conv_dw(self.act(self.conv_pw(x))))
         if self.se is not None:
             squeezed = nn.functional.relu(self.se["reduce"](y.mean((2, 3), keepdim=True)))
             y = y * nn.functional.hardsigmoid(self.se["expand"](squeezed))
@@ -72,7 +72,8 @@ class _Attention(nn.Module):
         queries, keys, values = self.qkv(self.norm1(x)).chunk(3, dim=-1)
         weights = (queries @ keys.transpose(1, 2) * queries.shape[-1] ** -0.5).softmax(-1)
         x = x + self.proj(weights @ values)
-        return x + self.fc2(nn.functional.gelu(self.fc1(self.norm2(x))))
+        wide: Tensor = self.fc2(nn.functional.gelu(self.fc1(self.norm2(x))))
+        return x + wide
 
 
 class _Tiny(nn.Module):

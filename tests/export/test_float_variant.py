@@ -25,7 +25,7 @@ QUANTIZED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "lite by onnxruntime": ("lite0", "u8s8", {"quantizer": "onnxruntime"}),
     "lite for TensorRT": ("lite0", "tensorrt", {"quantizer": "onnxruntime"}),
     "convnext, smoothed": ("convnext", "s8s8", {"smooth_quant": 0.5}),
-    "two views": ("two-view", "u8s8", {}),
+    "two views": ("two-view", "u8s8", {"quantizer": "onnxruntime"}),
 }
 
 

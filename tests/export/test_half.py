@@ -12,11 +12,12 @@ import pytest
 from edgeiqa.export.activation_ranges import largest_values
 from edgeiqa.export.graph import graph_bytes, store_as_fp16
 from edgeiqa.export.half import BF16_OPSET, HalfGraph, to_bf16, to_fp16
+from edgeiqa.export.half_types import choose_half, write_types
 from edgeiqa.runtime.errors import ExportError, UsageError
 from onnx import TensorProto, numpy_helper
 
 from .networks import noise
-from .quantizing import SHAPES, Noise, constants, load, run, signal_to_noise_db, tiny
+from .quantizing import SHAPES, Noise, constants, load, run, tiny
 
 
 @cache
@@ -52,7 +53,8 @@ def test_everything_between_pixels_and_vectors_is_fp16(kind: str) -> None:
     for node in model.graph.node:
         if node.op_type in products:
             assert found[node.output[0]] == TensorProto.FLOAT16, node.name
-        if node.op_type in ("Gemm", "Squeeze") and "score" in (*node.output, node.output[0]):
+        # The head; other squeezes take the queries, keys and values apart.
+        if node.op_type == "Gemm" or "score" in node.output:
             assert found[node.output[0]] == TensorProto.FLOAT, node.name
     # The pixels: cast to FP32, normalised, and only then halved.
     assert [node.op_type for node in model.graph.node[:4]] == ["Cast", "Mul", "Sub", "Transpose"]
@@ -78,32 +80,20 @@ def test_answers_near_those_in_fp32(kind: str) -> None:
 
 
 def test_an_overflow_stays_fp32_from_its_maker_to_its_readers() -> None:
-    # The activations behind this convolution pass 65504; the one after it brings them back.
-    model = load(scaled("transformer", "blocks.0.fc1.bias", 1.0))
-    for name, factor in (("conv_stem.weight", 1e6), ("blocks.0.norm1.weight", 1.0)):
-        tensor = next(one for one in model.graph.initializer if one.name.endswith(name))
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(factor), tensor.name))
-    data = graph_bytes(model)
+    # Of the first convolution the weights fit into FP16, the activations do not; normalisation brings them back.
+    data = scaled("transformer", "conv_stem.weight", 2e5)
     made = to_fp16(data, Noise(), threads=1)
-    found = types(made.data)
-    stem = next(node.name for node in load(data).graph.node if node.op_type == "Conv")
+    found, graph = types(made.data), load(made.data).graph
+    stem = next(node.name for node in graph.node if node.op_type == "Conv")
+    norms = [node for node in graph.node if node.op_type == "LayerNormalization"]
     assert "reaches" in made.kept[stem]
-    norms = [node for node in load(made.data).graph.node if node.op_type == "LayerNormalization"]
-    assert norms[0].name in made.kept
+    assert "reaches" in made.kept[norms[0].name]
     assert found[norms[0].output[0]] == TensorProto.FLOAT
     views = noise(SHAPES, 2, seed=4)
-    got, expected = run(made.data, views), run(data, views)
-    np.testing.assert_allclose(got["score"], expected["score"], rtol=1e-2)
-    # Without the guard it does overflow: the same typing for harmless numbers, the large ones run through it.
-    with np.errstate(all="ignore"):
-        plain = load(half("transformer").data)
-        for tensor in plain.graph.initializer:
-            if tensor.name.endswith("conv_stem.weight.float16"):
-                values = numpy_helper.to_array(tensor).astype(np.float32) * 1e6
-                tensor.CopyFrom(numpy_helper.from_array(values.clip(-60000, 60000).astype(np.float16), tensor.name))
-        assert not np.isfinite(run(graph_bytes(plain), views)["score"]).all() or not np.allclose(
-            run(graph_bytes(plain), views)["score"], expected["score"], rtol=1e-2
-        )
+    np.testing.assert_allclose(run(made.data, views)["score"], run(data, views)["score"], rtol=1e-2)
+    unguarded = load(data)
+    write_types(unguarded, TensorProto.FLOAT16, choose_half(unguarded, TensorProto.FLOAT16))
+    assert not np.isfinite(run(graph_bytes(unguarded), views)["score"]).any()
 
 
 def test_a_normalisation_whose_squares_overflow_stays_fp32() -> None:
@@ -183,21 +173,17 @@ def test_bf16(kind: str) -> None:
         if node.op_type in ("Conv", "MatMul", "LayerNormalization", "Gelu", "HardSwish"):
             assert found[node.output[0]] == TensorProto.BFLOAT16
     assert [found[value.name] for value in model.graph.output] == [TensorProto.FLOAT] * 2
-    # By onnx's own reference, as no engine of this machine has convolutions in BF16.
-    views = noise(SHAPES, 2, seed=9)
-    if kind == "transformer":
-        return
-    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented):
-        run(made.data, views)
+    # What the documentation says of it.
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented, match="Conv"):
+        run(made.data, noise(SHAPES, 2))
 
 
 def test_what_cannot_be() -> None:
     with pytest.raises(UsageError, match="no calibration images"):
         to_fp16(tiny("plain"), [], threads=1)
-    with pytest.raises(UsageError, match="safety of 0.5"):
+    with pytest.raises(UsageError, match=r"safety of 0\.5"):
         to_fp16(tiny("plain"), Noise(), threads=1, safety=0.5)
     with pytest.raises(ExportError, match="refused the graph or an image"):
         to_fp16(tiny("plain"), Noise({"other": (4, 4, 3)}), threads=1)
     with pytest.raises(ExportError, match="no ONNX graph"):
         to_bf16(b"no graph")
-    assert signal_to_noise_db(np.ones(3), np.ones(3)) > 100

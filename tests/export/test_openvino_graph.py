@@ -88,5 +88,5 @@ def test_openvino_that_takes_another_precision_than_it_was_told_is_refused(told:
             return getattr(openvino.Type, taken)
 
     with pytest.raises(EngineError) as caught:
-        _require_arithmetic(Compiled(), told)  # type: ignore[arg-type]
+        _require_arithmetic(Compiled(), told)
     assert taken in str(caught.value) and told in str(caught.value) and "--precision" in str(caught.value)

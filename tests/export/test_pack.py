@@ -311,11 +311,7 @@ def test_the_golden_photographs_that_ship() -> None:
 
 
 def maps(manifest: Manifest, score_map: ScoreMap) -> dict[tuple[int, str], ScoreMap]:
-    return {
-        (place, member.name): score_map
-        for member in manifest.members
-        for place in range(len(member.artefacts))
-    }
+    return {(place, member.name): score_map for member in manifest.members for place in range(len(member.artefacts))}
 
 
 def test_refit_changes_maps_and_scale_and_nothing_else(tmp_path: Path, written: Bundle) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, get_args
 
 import msgspec
+import onnx
 import pytest
 from edgeiqa.export.quant_recipe import (
     RECIPES,
@@ -17,7 +17,6 @@ from edgeiqa.export.quant_recipe import (
 )
 from edgeiqa.runtime.errors import RecordError, UsageError
 
-from .networks import Exported
 from .quantizing import load, tiny
 
 
@@ -81,10 +80,23 @@ def test_families_by_name(name: str, family: str) -> None:
     assert family_of(name) == family
 
 
-def test_families_by_graph(exported: Callable[[str], Exported]) -> None:
+@pytest.mark.parametrize(
+    ("operators", "family"),
+    [
+        ("Conv HardSwish Relu HardSigmoid Mul Add", "mobilenetv3"),
+        ("Conv LayerNormalization Gelu MatMul Add", "convnext"),
+        ("Conv Relu Add", "other"),
+        ("Conv Sigmoid Mul Add", "other"),
+        ("MatMul Relu", "other"),
+        # Two families in one graph.
+        ("Conv LayerNormalization Gelu HardSwish Relu", "other"),
+    ],
+)
+def test_families_by_operators(operators: str, family: str) -> None:
+    nodes = [onnx.helper.make_node(operator, [], []) for operator in operators.split()]
+    assert family_of(onnx.helper.make_model(onnx.helper.make_graph(nodes, "graph", [], []))) == family
+
+
+def test_families_by_graph() -> None:
     assert family_of(load(tiny("plain"))) == "efficientnet_lite"
     assert family_of(load(tiny("transformer"))) == "vit"
-    assert family_of(exported("mobilenet").model) == "mobilenetv3"
-    assert family_of(exported("convnext").model) == "convnext"
-    # Two families in one graph.
-    assert family_of(exported("two-view").model) == "other"

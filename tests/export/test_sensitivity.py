@@ -63,7 +63,7 @@ def test_the_whole_is_what_the_quantized_graph_gives() -> None:
         for batch in ({name: view[None] for name, view in one.items()} for one in views)
     ]
     assert report.whole_shift == pytest.approx(np.mean(errors), rel=1e-3)
-    errors = list(errors - np.mean(errors))
+    errors = [error - report.whole_shift for error in errors]
     assert report.whole_rmse == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=1e-3)
     assert report.whole_largest == pytest.approx(np.abs(errors).max(), rel=1e-3)
     assert report.whole_by_distortion["noise"] == pytest.approx(

@@ -133,9 +133,10 @@ def test_the_same_folder_on_both_sides_leaves_nothing_to_calibrate_on(run: Path)
 
 def test_a_photograph_that_cannot_be_read_is_named(run: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no photograph")
-    for flag in ("calibration", "images"):
+    flags: tuple[dict[str, Any], ...] = ({"calibration": tmp_path}, {"images": tmp_path})
+    for named in flags:
         with pytest.raises(DataError, match=r"broken\.jpg"):
-            found(run, **{flag: tmp_path})
+            found(run, **named)
 
 
 def test_a_distorted_version_is_given_as_a_file_of_its_pixels(run: Path) -> None:

@@ -56,9 +56,8 @@ def test_int8_for_two_engines(member: Path, in_folder: Path) -> None:
     assert chosen[0] == chosen[1]
     for engine in ("onnxruntime", "openvino"):
         assert verify(Scorer(bundle, engine=engine)).passed
-    assert (
-        "onnx int8" in ran.out and "openvino int8" in ran.out and "times as fast" in ran.err or "as fast as" in ran.err
-    )
+    assert "onnx int8" in ran.out and "openvino int8" in ran.out
+    assert "times as fast" in ran.err or "as fast as" in ran.err
 
 
 def test_what_fails_the_gate_is_not_written(member: Path, in_folder: Path) -> None:

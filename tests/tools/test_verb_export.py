@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
-from edgeiqa.compress.checkpoint import load_checkpoint
+from edgeiqa.compress.checkpoint import load_checkpoint, save_checkpoint
 from edgeiqa.export.pack import Photograph
 from edgeiqa.runtime.bundle import Bundle
 from edgeiqa.runtime.manifest import WeightedMean
@@ -140,7 +141,7 @@ def test_weights_of_a_file_are_said_by_name_alone(in_folder: Path) -> None:
 def test_random_weights_are_said_loudly_and_the_gate_refuses_other_answers(
     in_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = export_steps.torch_reference
+    made = packing.torch_reference
 
     def another(members: Any) -> Callable[[str, Mapping[str, NDArray[np.uint8]]], float]:
         reference = made(members)
@@ -296,3 +297,9 @@ def test_a_name_that_could_not_be_a_bundles_is_refused_first(in_folder: Path) ->
     ran = edgeiqa("export", *TINY, "-o", "my bundle.eiqa")
     require_refusal(ran, "-o my bundle.eiqa", "letters, digits", "-o mine.eiqa")
     assert files_in(in_folder) == set()
+
+
+def test_a_checkpoint_with_a_name_that_no_member_may_have(run_folder: Path, in_folder: Path, no_work: None) -> None:
+    record, network = load_checkpoint(run_folder / "first")
+    save_checkpoint(in_folder / "odd", msgspec.structs.replace(record, name="a+b"), network)
+    require_refusal(edgeiqa("export", "odd"), "'a+b'", "letters, digits", "checkpoint.json")
