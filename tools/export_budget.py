@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..runtime.manifest import Manifest
     from .packing import Trained
 
-__all__ = ["count_members", "hold_exported", "hold_members"]
+__all__ = ["count_members", "hold_exported", "hold_graphs", "hold_members"]
 
 
 def count_members(members: Sequence[Trained], convention: Convention = "strict") -> Cost:
@@ -56,18 +56,39 @@ def hold_exported(members: Sequence[Trained], manifest: Manifest, size_bytes: in
     Raises:
         BudgetError: it exceeds a limit.
     """
+    known = _known(manifest, size_bytes, budget)
+    half = any(member.artefacts[0].stored_as == "fp32" for member in manifest.members)
+    _hold(members, manifest.name, known, budget, stored_as_fp32=half)
+
+
+def hold_graphs(manifest: Manifest, size_bytes: int, budget: Budget) -> None:
+    """Hold what is exported of a bundle, whose networks are not here, to a budget: what its graphs cost, and bytes.
+
+    Raises:
+        BudgetError: it exceeds a limit.
+    """
+    known = _known(manifest, size_bytes, budget)
+    exceeded = budget.exceeded_by(known)
+    if exceeded:
+        raise BudgetError(
+            f"{manifest.name}: {'; '.join(violation.describe() for violation in exceeded)}",
+            expected=f"a bundle within the budget {budget.name}",
+            mend=f"--precision int8 if it is the bytes, or a smaller student: edgeiqa plan --budget {budget.name}",
+        )
+
+
+def _known(manifest: Manifest, size_bytes: int, budget: Budget) -> dict[Quantity, int]:
     # The artefacts of a member are one network in several forms.
     costs = [member.artefacts[0] for member in manifest.members]
     macs = [cost.macs for cost in costs if cost.macs is not None]
     parameters = [cost.parameters for cost in costs if cost.parameters is not None]
-    known: dict[Quantity, int] = {}
+    known: dict[Quantity, int] = {"size_bytes": size_bytes}
     # Of a graph there are strict counts only.
     if len(macs) == len(costs) and budget.convention == "strict":
         known["macs"] = sum(macs)
     if len(parameters) == len(costs):
         known["parameters"] = sum(parameters)
-    known["size_bytes"] = size_bytes
-    _hold(members, manifest.name, known, budget, stored_as_fp32=any(cost.stored_as == "fp32" for cost in costs))
+    return known
 
 
 def _hold(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..export.kinds import Kind
     from ..export.pack import Packing, Photograph
     from ..profiles.budget import Budget
+    from ..runtime.manifest import Manifest
     from .export_steps import Source
     from .packing import Trained
 
@@ -187,7 +188,7 @@ def export(
         members, folders = find_members(inputs, system, backbone, size, weights, runs)
         source, name = _of_networks(members, golden_photos or golden_photographs(), combine, limits, bounds)
     else:
-        source, name = _of_bundle(path_of_bundle, golden_photos, combine)
+        source, name = _of_bundle(path_of_bundle, golden_photos, combine, limits)
     path = output or Path(f"{name}.eiqa")
     refuse_existing(path, overwrite=overwrite)
     from .export_photographs import find_export_photographs
@@ -219,14 +220,12 @@ def export(
         tolerance=tolerance,
         quantization=None if plain else quantization,
         overwrite=overwrite,
-        accept=None if limits is None or not members else partial(_accept, members, limits),
+        accept=None if limits is None else partial(_accept, members, limits),
         tell=lambda refused: tell_export(refused, path, as_json, started),
     )
-    if limits is not None and members and exported.bundle is not None:
-        from .export_budget import hold_exported
-
+    if limits is not None and exported.bundle is not None:
         # A file is some kilobytes more than its parts.
-        hold_exported(members, exported.bundle.manifest, exported.bundle.size_bytes, limits)
+        _hold(members, limits, exported.bundle.manifest, exported.bundle.size_bytes)
     tell_export(exported, path, as_json, started, lacking=chosen if everything else ())
 
 
@@ -263,15 +262,27 @@ def _of_networks(
     return source_of_trained(members, golden=golden, combine=parse_combine(combine, len(members))), name
 
 
-def _of_bundle(path: Path, golden: tuple[Photograph, ...], combine: str) -> tuple[Source, str]:
+def _of_bundle(path: Path, golden: tuple[Photograph, ...], combine: str, limits: Budget | None) -> tuple[Source, str]:
+    """A bundle's graphs, whose multiply-adds and parameters are held to the budget first; bytes it may lose yet."""
+    from .export_budget import hold_graphs
     from .export_steps import source_of_bundle
 
     if combine != "mean":
         raise UsageError("--combine with a bundle", expected="the bundle's own rule", mend="leave it out")
-    return source_of_bundle(Bundle.open(path), golden=golden), f"{path.stem}-export"
+    bundle = Bundle.open(path)
+    if limits is not None:
+        hold_graphs(bundle.manifest, 0, limits)
+    return source_of_bundle(bundle, golden=golden), f"{path.stem}-export"
 
 
 def _accept(members: list[Trained], limits: Budget, packing: Packing) -> None:
-    from .export_budget import hold_exported
+    _hold(members, limits, packing.manifest, sum(len(part) for part in packing.parts.values()))
 
-    hold_exported(members, packing.manifest, sum(len(part) for part in packing.parts.values()), limits)
+
+def _hold(members: list[Trained], limits: Budget, manifest: Manifest, size_bytes: int) -> None:
+    from .export_budget import hold_exported, hold_graphs
+
+    if members:
+        hold_exported(members, manifest, size_bytes, limits)
+    else:
+        hold_graphs(manifest, size_bytes, limits)

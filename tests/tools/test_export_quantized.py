@@ -124,6 +124,12 @@ def test_from_a_bundle(small_bundle: Path, member: Path, in_folder: Path) -> Non
     assert not Path("twice.eiqa").exists()
 
 
+def test_a_bundle_over_its_budget(small_bundle: Path, in_folder: Path) -> None:
+    ran = edgeiqa("export", small_bundle, "--budget", "100kB", "-o", "smaller.eiqa")
+    require_refusal(ran, "100 kB", "--precision int8", "plan", code=1)
+    assert not files_in(in_folder)
+
+
 def test_a_bundle_without_its_graph_is_refused(small_bundle: Path, in_folder: Path) -> None:
     def drop(manifest: dict[str, Any]) -> None:
         artefacts = manifest["members"][0]["artefacts"]
