@@ -1,17 +1,20 @@
 """A student on opinions alone, and distilled; and what each loss and each kind of transfer image brings.
 
+python benchmarks/distillation.py few --data DIR/mos.csv --opinions 200 -o FEW.csv
 python benchmarks/distillation.py train --teacher RUN --data DIR/mos.csv --images DIR/images -o OUT [--arms ARM ...]
 python benchmarks/distillation.py judge --teacher RUN --data DIR/mos.csv --images DIR/images -o OUT [--arms ARM ...]
 
 ``train`` runs every arm (or those named) with its seeds, one after the other; what is finished is passed over, what was
 cut off goes on. It tells figures on the selection part, by which arms are chosen. ``judge`` reads split=test, once, for
 the ensemble, its best member and every finished arm (or those named), with paired differences to the arm ``opinions``.
-All arms take the same number of steps of the same batch.
+All arms take the same number of steps of the same batch. ``few`` writes a table of test and of a seeded draw of the
+others' opinions: with it as --data the rest of the folder, named by --unlabelled, are photographs without opinions.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -35,6 +38,7 @@ from edgeiqa.compress.teacher_fill import fill
 from edgeiqa.compress.teacher_targets import targets
 from edgeiqa.compress.teachers import Teacher, load_teacher
 from edgeiqa.profiles.metrics import evaluate, plcc, rmse, srcc
+from edgeiqa.runtime.splitmix import permutation
 from edgeiqa.tools.distill_inputs import find_photographs_of
 from edgeiqa.tools.training import watching
 from lightning.fabric import Fabric
@@ -60,14 +64,28 @@ ARMS: dict[str, tuple[DistillLosses, Transfer, bool, tuple[int, ...]]] = {
     "score, distortions": (SCORE, DISTORTED, False, (0,)),
     "score, four distortions": (SCORE, FOUR, False, (0,)),
     "score, distortions, unlabelled": (SCORE, DISTORTED, True, (0,)),
+    "score, unlabelled": (SCORE, Transfer(crops=4), True, (0, 1, 2)),
 }
+BATCH = 16
 
 
 def run_name(arm: str, seed: int) -> str:
     return f"{arm}-{seed}".replace(", ", "+")
 
 
-def recipe_of(arm: str, seed: int, arguments: argparse.Namespace) -> DistillRecipe:
+def few(arguments: argparse.Namespace) -> None:
+    with arguments.data.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    train = [row for row in rows if row["split"] == "train"]
+    drawn = [train[place] for place in sorted(permutation(0, len(train))[: arguments.opinions])]
+    with arguments.output.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows([*drawn, *(row for row in rows if row["split"] == "test")])
+
+
+def recipe_of(arm: str, seed: int, photographs: int, arguments: argparse.Namespace) -> DistillRecipe:
+    """The recipe of an arm that learns from so many photographs."""
     losses, transfer, _, _ = ARMS[arm]
     weights: Weights = LiteWeights() if arguments.weights == "lite" else NoWeights(seed=seed)
     return DistillRecipe(
@@ -78,8 +96,9 @@ def recipe_of(arm: str, seed: int, arguments: argparse.Namespace) -> DistillReci
         weights=weights,
         stages=(
             Stage(
-                # Distorted versions make an epoch longer; the steps stay the same.
-                epochs=round(arguments.epochs / (1 + transfer.distortions)),
+                # More photographs, and distorted versions, make an epoch longer; the steps stay the same.
+                epochs=round(arguments.steps * BATCH / (photographs * (1 + transfer.distortions))),
+                batch=BATCH,
                 augmentation=Augmentation(flip=False, whole_epochs=1),
             ),
         ),
@@ -105,7 +124,7 @@ def train(arguments: argparse.Namespace) -> None:
             }
             photographs = find_photographs_of(flags, Path("runs")).load(teacher, 0.15, seed, None)
             folder = arguments.output / run_name(arm, seed)
-            recipe = recipe_of(arm, seed, arguments)
+            recipe = recipe_of(arm, seed, len(photographs.training), arguments)
             with watching(folder) as progress:
                 report = distill(
                     recipe,
@@ -201,11 +220,12 @@ def resampled(count: int, resamples: int) -> list[NDArray[np.int64]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("train", "judge"))
+    parser.add_argument("action", choices=("few", "train", "judge"))
     parser.add_argument("--arms", nargs="*", default=[], help=", ".join(ARMS))
-    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, help="For train and judge, like --images.")
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--images", type=Path)
+    parser.add_argument("--opinions", type=int, default=200, help="How many few keeps.")
     parser.add_argument("--unlabelled", type=Path, nargs="*", default=[])
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--cache", type=Path, help="Of the teacher's answers; OUT/cache unless given.")
@@ -213,11 +233,11 @@ def main() -> None:
     parser.add_argument("--student", default="tf_efficientnet_lite0")
     parser.add_argument("--weights", choices=("lite", "none"), default="lite")
     parser.add_argument("--size", type=int, default=288)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=390)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    {"train": train, "judge": judge}[arguments.action](arguments)
+    {"few": few, "train": train, "judge": judge}[arguments.action](arguments)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Time and peak memory of each step from a large network to a score.
 
-python benchmarks/export_large.py PHOTO [--backbone convnext_large --size 910x512]
+python benchmarks/export_large.py PHOTO [--backbone convnext_large --size 910x512] [--precisions]
 
+With ``--precisions`` its graph is converted, on 16 distorted versions of the photograph, instead of packed and scored.
 Random weights. Peak memory is the process's resident set, whose high-water mark Linux resets before each step.
 """
 
@@ -14,15 +15,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edgeiqa.compress.data.items import cut_item, read_photographs
+from edgeiqa.compress.data.transfer import transfer_items
 from edgeiqa.compress.models.network import build, output_names
 from edgeiqa.compress.models.systems import one_backbone
 from edgeiqa.compress.models.weights import NoWeights
+from edgeiqa.export.calibration import CalibrationImages
+from edgeiqa.export.convert import ConversionOptions, FloatMember, convert
 from edgeiqa.export.gate import PARITY_TOLERANCE, write_gated
 from edgeiqa.export.graph import graph_bytes, to_onnx
+from edgeiqa.export.kinds import Kind
 from edgeiqa.export.pack import Graph, PackedMember, golden_photographs, pack
 from edgeiqa.profiles.latency import peak_rss_mib
 from edgeiqa.profiles.onnx_cost import count_graph
-from edgeiqa.runtime.manifest import Mean, Provenance, ScoreScale
+from edgeiqa.runtime.engines.engine import available_threads
+from edgeiqa.runtime.manifest import Mean, Precision, Provenance, ScoreScale, Target
+from edgeiqa.runtime.preprocess import Preprocess
 from edgeiqa.runtime.scorer import load
 from edgeiqa.tools.options import parse_size
 from edgeiqa.tools.packing import Trained, plain_map, torch_reference
@@ -36,11 +44,37 @@ def step(what: str) -> Iterator[None]:
     print(f"{what:52s} {time.perf_counter() - started:7.1f} s   peak {peak_rss_mib():7.0f} MiB", flush=True)
 
 
+def convert_all(content: bytes, outputs: tuple[str, ...], preprocess: Preprocess, photo: Path) -> None:
+    """Each conversion in turn; what it gives is let go before the next."""
+    (photographs, _) = read_photographs([photo])
+    items = transfer_items(photographs, distortions=15, seed=0)
+    images = CalibrationImages(items, lambda item: cut_item(item, preprocess))
+    member = FloatMember(
+        name="large", preprocess=preprocess, score_map=plain_map(), model=content, outputs=outputs, macs=None
+    )
+    options = ConversionOptions(capabilities=(86, 89), threads=available_threads())
+    kinds: tuple[tuple[Target, Precision], ...] = (
+        ("onnx", "fp16"),
+        ("onnx", "int8"),
+        ("openvino", "bf16"),
+        ("openvino", "int8"),
+        ("tensorrt", "fp16"),
+        ("tensorrt", "int8"),
+    )
+    for target, precision in kinds:
+        kind = Kind(target, precision)
+        with step(f"{kind}, {len(items)} calibration images"):
+            files = convert(member, kind, images, options).graph.files
+        print(f"{kind}: {', '.join(f'{len(file) / 2**20:.1f} MiB' for file in files)}", flush=True)
+        del files
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photo", type=Path)
     parser.add_argument("--backbone", default="convnext_large")
     parser.add_argument("--size", default="910x512")
+    parser.add_argument("--precisions", action="store_true")
     options = parser.parse_args()
     width, height = parse_size(options.size)
     system = one_backbone(options.backbone, width, height)
@@ -54,6 +88,10 @@ def main() -> None:
         content = graph_bytes(model)
         del model
     outputs = output_names(system)
+    if options.precisions:
+        del member
+        convert_all(content, outputs, system.preprocess, options.photo)
+        return
     graph = Graph("onnx", "fp32", "fp32", (content,), outputs, macs=cost.macs, parameters=cost.parameters)
     with step("pack: two golden photographs by onnxruntime"):
         packing = pack(
