@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..runtime.errors import DataError, MissingExtraError, ModelError, UsageError
-from ..runtime.scorer import default_bundle
+from ..runtime.scorer import ensemble_bundle
 from .graph_teachers import bundle_teacher, onnx_teacher
 from .teacher_members import (
     Features,
@@ -71,7 +71,7 @@ def load_teacher(spec: str, *, device: str = "auto", threads: int | None = None)
     - ``MODULE:FACTORY``: a callable without arguments that returns a `TorchTeacher`; modules are also looked for in the
       working folder;
     - ``timm:NAME@FILE``, ``torchvision:NAME@FILE``: a network of one output with the user's weights;
-    - ``NAME.eiqa``: a bundle, and ``default``: the one that ships in the package; ``NAME.onnx``: a graph of the
+    - ``NAME.eiqa``: a bundle, and ``default``: the ensemble that ships in the package; ``NAME.onnx``: a graph of the
       project's contract;
     - ``NAME.csv``: scores of whole photographs, columns ``image`` and ``score``.
 
@@ -99,7 +99,7 @@ def load_teacher(spec: str, *, device: str = "auto", threads: int | None = None)
     name, query = (spec, _Query()) if whole.exists() else _parsed(spec)
     path, library = Path(name), re.fullmatch(r"(timm|torchvision):([^@]*)(?:@(.*))?", name, re.DOTALL)
     if spec == "default" and not whole.exists():
-        return bundle_teacher(default_bundle().path, threads=threads)
+        return bundle_teacher(ensemble_bundle().path, threads=threads)
     if path.is_dir():
         _require_query(spec, query, ())
         return _from_folder(path, device)

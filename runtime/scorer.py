@@ -21,7 +21,7 @@ from .manifest import Artefact, Manifest, Member
 from .preprocess import Preprocess
 from .views import cut_views
 
-__all__ = ["Score", "Scorer", "choose_artefact", "combine_raw", "default_bundle", "load"]
+__all__ = ["Score", "Scorer", "choose_artefact", "combine_raw", "default_bundle", "ensemble_bundle", "load"]
 
 _AHEAD = 4
 """Photographs decoded ahead of the graph; bounds what is held in memory."""
@@ -256,5 +256,18 @@ def default_bundle() -> Bundle:
     Raises:
         BundleFormatError: this installation lacks it.
     """
+    return _shipped("default")
+
+
+def ensemble_bundle() -> Bundle:
+    """The ensemble that ships beside the default bundle, as the teacher of whoever has none.
+
+    Raises:
+        BundleFormatError: this installation lacks it.
+    """
+    return _shipped("ensemble")
+
+
+def _shipped(name: str) -> Bundle:
     # The package is installed as files (a bundle is read by path and piece by piece), never run from an archive.
-    return Bundle.open(Path(__file__).parent / "data" / "default.eiqa")
+    return Bundle.open(Path(__file__).parent / "data" / f"{name}.eiqa")

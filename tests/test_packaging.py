@@ -95,7 +95,7 @@ def expected_in_wheel() -> set[str]:
     names |= {f"edgeiqa/profiles/data/devices/{path.name}" for path in (ROOT / "profiles/data/devices").glob("*.toml")}
     names |= {"edgeiqa/compress/known_accuracy.toml", "edgeiqa/tools/report/page.html.j2"}
     names |= {"edgeiqa/tools/report/sort_tables.js"}
-    return names | {"edgeiqa/runtime/data/default.eiqa"}
+    return names | {"edgeiqa/runtime/data/default.eiqa", "edgeiqa/runtime/data/ensemble.eiqa"}
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
-"""Pack the default bundle (``python -m edgeiqa.tools.default_bundle pack``) from the members that `teach` trained.
+"""Pack what ships (``python -m edgeiqa.tools.default_bundle``): the ensemble that `teach` trained, and its student.
 
-With ``edgeiqa teach --recipe recipes/default.toml`` before it, this makes a bundle of the kind of
-``runtime/data/default.eiqa``.
+``ensemble`` packs the members of a run of `teach`, weights as FP16. ``student`` gives a bundle that `export` made
+and gated its name, card and origin. Recipes and commands are in ``recipes/default_ensemble.toml`` and
+``recipes/default_student.toml``.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import msgspec
 
 from ..compress.checkpoint import RECORD_NAME
 from ..compress.teach import MEMBERS
-from ..compress.teach_records import TeachRecipe
+from ..compress.teach_records import DataRecipe, TeachRecipe
 from ..export.fuse import fold_batch_norms, round_to_fp16
 from ..export.gate import PARITY_TOLERANCE, write_gated
-from ..export.pack import golden_photographs, pack
-from ..runtime.bundle import refuse_existing
+from ..export.pack import CARD_NAME, golden_photographs, pack
+from ..runtime.bundle import Bundle, refuse_existing, write_bundle
 from ..runtime.errors import UsageError
 from ..runtime.manifest import Mean, Provenance, ScoreScale
 from .command import run as run_command
@@ -33,6 +34,7 @@ from .packing import (
     torch_reference,
 )
 from .runs import read_run
+from .verb_teach import read_recipe
 
 if TYPE_CHECKING:
     from ..compress.models.network import QualityNet
@@ -40,29 +42,66 @@ if TYPE_CHECKING:
 __all__ = ["main", "released"]
 
 _COMMANDS = (
-    "edgeiqa teach --recipe recipes/default.toml --data DIR/mos.csv --images DIR/images -o runs/default",
-    "python -m edgeiqa.tools.default_bundle pack runs/default --images PHOTOGRAPHS --card docs/default-bundle.md "
-    "-o default.eiqa",
+    "edgeiqa teach --recipe recipes/default_ensemble.toml --data DIR/mos.csv --images DIR/images -o runs/ensemble",
+    "python -m edgeiqa.tools.default_bundle ensemble runs/ensemble --images PHOTOGRAPHS --card docs/default-bundle.md "
+    "-o ensemble.eiqa",
+)
+_STUDENT_COMMANDS = (
+    "edgeiqa distill --recipe recipes/default_student.toml --teacher default --data DIR/mos.csv --images DIR/images "
+    "--split train -o runs/student",
+    "edgeiqa export runs/student --precision int8 -o exported.eiqa",
+    "python -m edgeiqa.tools.default_bundle student exported.eiqa --recipe recipes/default_ensemble.toml "
+    "--card docs/default-bundle.md -o default.eiqa",
 )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Pack the default bundle."""
+    """Pack the default bundle and its teacher."""
 
 
-@main.command(name="pack")
+@main.command(name="ensemble")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="NAME.eiqa.")
 @click.option("--images", type=click.Path(path_type=Path), required=True, help="Photographs for the parity gate.")
 @click.option("--card", type=click.Path(path_type=Path), help="Model card, Markdown, to pack.")
 @click.option("--overwrite", is_flag=True, help="Replace the output.")
-def pack_command(run: Path, output: Path, images: Path, card: Path | None, overwrite: bool) -> None:
+def ensemble_command(run: Path, output: Path, images: Path, card: Path | None, overwrite: bool) -> None:
     """Pack the members of RUN, a run of edgeiqa teach.
 
     Batch norms are folded, weights stored as FP16, and the bundle is gated on every photograph of --images.
     """
     _pack(run, output, images, card, overwrite)
+
+
+@main.command(name="student")
+@click.argument("exported", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="NAME.eiqa.")
+@click.option(
+    "--recipe", type=click.Path(path_type=Path), required=True, help="Of the teachers: data, citation and licence."
+)
+@click.option("--card", type=click.Path(path_type=Path), required=True, help="Model card, Markdown, to pack.")
+@click.option("--overwrite", is_flag=True, help="Replace the output.")
+def student_command(exported: Path, output: Path, recipe: Path, card: Path, overwrite: bool) -> None:
+    """Give EXPORTED, a bundle of `edgeiqa export`, the name, card and origin that it ships with; its graphs stay."""
+    refuse_existing(output, overwrite=overwrite)
+    data = read_recipe(recipe).data
+    bundle = Bundle.open(exported)
+    provenance = msgspec.structs.replace(
+        bundle.manifest.provenance,
+        commands=_STUDENT_COMMANDS,
+        data=data.name,
+        citation=data.citation,
+        licence=_licence(data),
+    )
+    manifest = msgspec.structs.replace(bundle.manifest, name=output.stem, provenance=provenance)
+    parts = {name: bundle.read(name) for name in bundle.manifest.parts} | {CARD_NAME: card.read_bytes()}
+    written = write_bundle(output, manifest, parts, overwrite=overwrite)
+    click.echo(f"{output}: {written.size_bytes / 1e6:.2f} MB")
+
+
+def _licence(data: DataRecipe) -> str:
+    return f"weights: Apache-2.0; photographs: {data.licence}"
 
 
 def _recipe_of(folder: Path) -> TeachRecipe:
@@ -104,7 +143,7 @@ def _pack(run: Path, output: Path, images: Path, card: Path | None, overwrite: b
             commands=_COMMANDS,
             data=recipe.data.name,
             citation=recipe.data.citation,
-            licence=f"weights: Apache-2.0; photographs: {recipe.data.licence}",
+            licence=_licence(recipe.data),
             notes={member.name: member.provenance for member in members},
         ),
         card="" if card is None else card.read_text(),

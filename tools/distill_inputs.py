@@ -23,14 +23,14 @@ __all__ = ["PhotographSource", "find_photographs_of", "find_teacher", "find_teac
 
 
 def find_teacher(name: str, runs: Path) -> str | None:
-    """What ``--teacher`` means: ``ensemble`` is the newest teach run, else the default bundle; ``none`` is None."""
+    """What ``--teacher`` means: ``ensemble`` is the newest teach run, else the default ensemble; ``none`` is None."""
     if name == "none":
         return None
     if name != "ensemble":
         return _absolute(name)
     run = newest_run(runs, "teach")
     if run is None:
-        say(f"teacher: the default bundle, as {runs} holds no finished teach run")
+        say(f"teacher: the default ensemble, as {runs} holds no finished teach run")
         return "default"
     say(f"teacher: {run}, the newest teach run")
     return str(run.resolve())

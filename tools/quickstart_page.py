@@ -30,7 +30,7 @@ def write_quickstart_page(folder: Path, outcome: Outcome, seconds: float) -> Non
     page = quickstart_page(
         "Quickstart",
         summary=(
-            f"A student, {recipe.backbone} at {recipe.width}x{recipe.height}, learned from the default bundle in "
+            f"A student, {recipe.backbone} at {recipe.width}x{recipe.height}, learned from the default ensemble in "
             f"{report.steps} steps on {report.items} views of {report.photographs} photographs, was exported to a "
             f"bundle, verified and measured. All of it took {seconds:.0f} seconds."
         ),

@@ -70,7 +70,7 @@ class ScoredPhotograph:
         name: of the file.
         path: of the file.
         credit: who took it and its licence.
-        teacher: score of the default bundle, 0 to 100.
+        teacher: score of the default ensemble, 0 to 100.
         student: of the student's bundle, likewise.
         held_out: whether the student did not learn from it.
     """

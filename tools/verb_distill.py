@@ -41,7 +41,7 @@ _IMAGE = "3840x2160"
     multiple=True,
     default=("ensemble",),
     show_default=True,
-    help="ensemble (the newest teach run, else the default bundle), a run, checkpoints, MODULE:FACTORY, "
+    help="ensemble (the newest teach run, else the default ensemble), a run, checkpoints, MODULE:FACTORY, "
     "timm:NAME@FILE, torchvision:NAME@FILE, a bundle, an ONNX graph, a CSV of scores, or none. "
     "It may be repeated: all their members teach.",
 )

@@ -1,4 +1,4 @@
-"""``edgeiqa quickstart``: the whole path on sample photographs, from the default bundle to a student's own bundle."""
+"""``edgeiqa quickstart``: the whole path on sample photographs, from the default ensemble to a student's own bundle."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def quickstart(
 ) -> None:
     """See the whole path in minutes: teach a student, export, verify, profile and score, on sample photographs.
 
-    The default bundle teaches a small student on photographs that scikit-learn and scikit-image ship and a ladder of
+    The default ensemble teaches a small student on photographs that scikit-learn and scikit-image ship and a ladder of
     distortions of them; one photograph is held out. No network is needed. The run's folder holds the student's
     checkpoint, student.eiqa and the page report.html. Exit status 1 if the bundle is not verified, or over its budget.
     """

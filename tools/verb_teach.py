@@ -37,7 +37,7 @@ _SETTINGS = ("recipe", "data", "images")
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--data", type=PathArgument, help="CSV with the columns image and mos.")
 @click.option("--images", type=PathArgument, help="Folder of the photographs. [default: the CSV's]")
-@click.option("--recipe", "recipe_path", type=PathArgument, help="TOML, such as recipes/default.toml.")
+@click.option("--recipe", "recipe_path", type=PathArgument, help="TOML, such as recipes/default_ensemble.toml.")
 @click.option("--backbone", "backbones", multiple=True, help="timm's name; several take turns over the folds.")
 @click.option(
     "--size", "sizes", multiple=True, help="WIDTHxHEIGHT of the view, one or one a backbone. [default: 384x384]"
@@ -139,7 +139,7 @@ def read_recipe(path: Path) -> TeachRecipe:
         return _converted(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(
-            f"{path}: {error}", expected="a recipe such as recipes/default.toml", mend="correct it"
+            f"{path}: {error}", expected="a recipe such as recipes/default_ensemble.toml", mend="correct it"
         ) from error
 
 
@@ -150,7 +150,7 @@ def _converted(value: object, where: str) -> TeachRecipe:
         return msgspec.convert(value, TeachRecipe)
     except msgspec.ValidationError as error:
         raise UsageError(
-            f"{where}: {error}", expected="a recipe such as recipes/default.toml", mend="correct it"
+            f"{where}: {error}", expected="a recipe such as recipes/default_ensemble.toml", mend="correct it"
         ) from error
 
 
@@ -167,7 +167,7 @@ def _recipe(path: Path | None, given: dict[str, Any]) -> TeachRecipe:
         raise UsageError(
             "neither --recipe nor --backbone",
             expected="a recipe, or timm's name of a network",
-            mend="--backbone convnext_tiny, or --recipe recipes/default.toml",
+            mend="--backbone convnext_tiny, or --recipe recipes/default_ensemble.toml",
         )
     sizes = [parse_size(size) for size in flags.get("sizes", ("384x384",))]
     if len(sizes) not in (1, len(backbones)):

@@ -36,7 +36,7 @@ from edgeiqa.runtime.errors import (
 from edgeiqa.runtime.manifest import ScoreScale
 from edgeiqa.runtime.preprocess import Preprocess, Resize, View, single_view
 from edgeiqa.runtime.score_map import ScoreMap, Sigmoid
-from edgeiqa.runtime.scorer import load
+from edgeiqa.runtime.scorer import Scorer, ensemble_bundle
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -374,7 +374,7 @@ def test_a_torchvision_network_with_the_user_s_weights(tmp_path: Path) -> None:
         loaded(f"torchvision:mobilenet_v3_large@{tmp_path / 'w.pth'}")
 
 
-def test_the_default_bundle_scores_as_the_runtime_does(data_root: Path, tmp_path: Path) -> None:
+def test_the_default_ensemble_scores_as_the_runtime_does(data_root: Path, tmp_path: Path) -> None:
     photographs = sorted((data_root / "clive" / "images").iterdir())[:2]
     teacher = loaded("default", threads=1)
     assert not teacher.folds_known and [member.name for member in teacher.members] == ["lite0", "lite1"]
@@ -382,7 +382,7 @@ def test_the_default_bundle_scores_as_the_runtime_does(data_root: Path, tmp_path
     with TeacherCache(tmp_path) as cache:
         fill(cache, teacher, items)
         found = targets(cache, teacher, items)
-        scorer = load(threads=1)
+        scorer = Scorer(ensemble_bundle(), threads=1)
         for row, path in enumerate(photographs):
             score = scorer.score(path)
             assert 100 * found.mean[row] == pytest.approx(score.value, abs=1e-9)

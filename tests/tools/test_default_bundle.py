@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
 from edgeiqa.compress.checkpoint import Checkpoint, save_checkpoint
+from edgeiqa.compress.distill_plan import student_system
+from edgeiqa.compress.distill_records import DistillRecipe
 from edgeiqa.compress.models import NoWeights, build, one_backbone
 from edgeiqa.compress.models.weights import LiteWeights
 from edgeiqa.compress.stages import Augmentation, OneCycle, ScoreLosses
@@ -17,24 +20,40 @@ from edgeiqa.runtime.bundle import Bundle
 from edgeiqa.runtime.errors import UsageError
 from edgeiqa.runtime.preprocess import DctDecode
 from edgeiqa.runtime.score_map import ScoreMap, Sigmoid
-from edgeiqa.runtime.scorer import Scorer
+from edgeiqa.runtime.scorer import Scorer, default_bundle, ensemble_bundle
 from edgeiqa.runtime.verify import verify
 from edgeiqa.tools.default_bundle import main
+from edgeiqa.tools.distill_recipe import convert_recipe
 from edgeiqa.tools.runs import finish_run, start_run
 from edgeiqa.tools.verb_teach import read_recipe
 
+from ..runtime.bundles import build as build_bundle
 from .command import save_photo
 
 ROOT = Path(__file__).resolve().parents[2]
+ENSEMBLE = ROOT / "recipes" / "default_ensemble.toml"
+
+
+STUDENTS = "*_student.toml"
 
 
 def test_the_recipes_that_ship_are_recipes() -> None:
-    names = [read_recipe(path).name for path in sorted((ROOT / "recipes").glob("*.toml"))]
-    assert "default" in names and len(set(names)) == len(names)
+    paths = sorted(set((ROOT / "recipes").glob("*.toml")) - set((ROOT / "recipes").glob(STUDENTS)))
+    names = [read_recipe(path).name for path in paths]
+    assert "default-ensemble" in names and len(set(names)) == len(names)
 
 
-def test_the_recipe_of_the_default_bundle_is_that_of_its_card() -> None:
-    recipe = read_recipe(ROOT / "recipes" / "default.toml")
+def student_recipe(path: Path) -> DistillRecipe:
+    return convert_recipe(tomllib.loads(path.read_text()), path.name)
+
+
+def test_the_students_that_ship_are_recipes() -> None:
+    names = [student_recipe(path).name for path in sorted((ROOT / "recipes").glob(STUDENTS))]
+    assert "lite0" in names and len(set(names)) == len(names)
+
+
+def test_the_recipe_of_the_ensemble_is_that_of_its_card() -> None:
+    recipe = read_recipe(ENSEMBLE)
     data = recipe.data
     assert (data.split, data.folds, data.selection_fraction, data.seed) == ("train", 8, 0.15, 0)
     assert [(member.name, member.heldout_fold, member.seed) for member in recipe.members] == [
@@ -50,9 +69,9 @@ def test_the_recipe_of_the_default_bundle_is_that_of_its_card() -> None:
         assert stage.augmentation == Augmentation(crop=352, flip=True, whole_epochs=1)
 
 
-def test_its_networks_are_those_of_the_bundle_that_ships() -> None:
-    shipped = Bundle.open(ROOT / "runtime" / "data" / "default.eiqa").manifest
-    recipe = read_recipe(ROOT / "recipes" / "default.toml")
+def test_its_networks_are_those_of_the_ensemble_that_ships() -> None:
+    shipped = ensemble_bundle().manifest
+    recipe = read_recipe(ENSEMBLE)
     assert [member.name for member in recipe.members] == [member.name for member in shipped.members]
     for member, packed in zip(recipe.members, shipped.members, strict=True):
         assert member_system(member).preprocess == packed.preprocess
@@ -87,7 +106,7 @@ def _run(folder: Path, *, names: tuple[str, ...] = ("one", "two")) -> Path:
 
 
 def _packed(*arguments: object) -> None:
-    CliRunner().invoke(main, ["pack", *map(str, arguments)], catch_exceptions=False, standalone_mode=False)
+    CliRunner().invoke(main, ["ensemble", *map(str, arguments)], catch_exceptions=False, standalone_mode=False)
 
 
 def test_a_run_becomes_a_bundle_that_says_how_it_was_made(tmp_path: Path) -> None:
@@ -100,8 +119,8 @@ def test_a_run_becomes_a_bundle_that_says_how_it_was_made(tmp_path: Path) -> Non
     bundle = Bundle.open(output)
     provenance = bundle.manifest.provenance
     assert [member.name for member in bundle.manifest.members] == ["one", "two"]
-    assert provenance.commands[0].startswith("edgeiqa teach --recipe recipes/default.toml ")
-    assert provenance.commands[1].startswith("python -m edgeiqa.tools.default_bundle pack ")
+    assert provenance.commands[0].startswith("edgeiqa teach --recipe recipes/default_ensemble.toml ")
+    assert provenance.commands[1].startswith("python -m edgeiqa.tools.default_bundle ensemble ")
     assert (provenance.data, provenance.citation, provenance.created) == ("waves", "nobody", "2026-01-02")
     assert "CC0" in provenance.licence
     assert {artefact.stored_as for member in bundle.manifest.members for artefact in member.artefacts} == {"fp16"}
@@ -122,3 +141,30 @@ def test_what_is_no_finished_run_of_teach_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=words):
             _packed(folder, "--images", tmp_path, "-o", tmp_path / "made.eiqa")
     assert not (tmp_path / "made.eiqa").exists()
+
+
+def test_a_student_gets_name_card_and_origin(tmp_path: Path) -> None:
+    exported = build_bundle(tmp_path / "exported.eiqa")
+    (tmp_path / "card.md").write_text("# The card\n")
+    arguments = ["student", exported.path, "--recipe", ENSEMBLE, "--card", tmp_path / "card.md"]
+    output = tmp_path / "named.eiqa"
+    CliRunner().invoke(main, [*map(str, arguments), "-o", str(output)], catch_exceptions=False, standalone_mode=False)
+    bundle = Bundle.open(output)
+    assert bundle.manifest.name == "named" and bundle.read("card.md") == b"# The card\n"
+    assert bundle.manifest.provenance.commands[0].startswith("edgeiqa distill --recipe recipes/default_student.toml ")
+    assert "LIVE In the Wild" in bundle.manifest.provenance.data
+    assert bundle.manifest.members == exported.manifest.members
+    assert verify(Scorer(bundle)).passed
+
+
+def test_the_default_bundle_is_one_small_int8_student() -> None:
+    bundle, ensemble = default_bundle(), ensemble_bundle()
+    (member,) = bundle.manifest.members
+    recipe = student_recipe(ROOT / "recipes" / "default_student.toml")
+    assert student_system(recipe).preprocess == member.preprocess
+    (artefact,) = member.artefacts
+    assert (artefact.target, artefact.precision) == ("onnx", "int8")
+    gates = {gate.kind: gate for gate in artefact.gates}
+    assert gates["rank"].passed and gates["rank"].report["srcc"] >= 0.99
+    assert gates["rank"].report["photos"] == 112 and gates["rank"].report["srcc_drop"]["high"] <= 0.03
+    assert bundle.size_bytes <= 6_000_000 and bundle.size_bytes + ensemble.size_bytes <= 16_000_000

@@ -15,7 +15,7 @@ from edgeiqa.compress.plan_counts import CountCache, UncountedError
 from edgeiqa.profiles.full_profile import Profile
 from edgeiqa.runtime.bundle import Bundle
 from edgeiqa.runtime.preprocess import Crop, Preprocess, Resize, View
-from edgeiqa.runtime.scorer import default_bundle
+from edgeiqa.runtime.scorer import ensemble_bundle
 from edgeiqa.tools import profile_page, verb_profile
 from edgeiqa.tools.profile_page import own_figures, share_of_pixels
 
@@ -170,8 +170,8 @@ def test_an_older_page_is_replaced_whole(
     assert ran.code == 2 and "No space left" in ran.err and path.read_text() == "older"
 
 
-def test_the_default_bundle_tells_how_its_members_agree_with_people() -> None:
-    first, second = own_figures(default_bundle())
+def test_the_default_ensemble_tells_how_its_members_agree_with_people() -> None:
+    first, second = own_figures(ensemble_bundle())
     assert (first.member, first.photographs, second.member) == ("lite0", 112, "lite1")
     assert first.srcc == pytest.approx(0.805, abs=5e-4) and first.macs == 1_128_219_392
     assert first.data == "selection part of LIVE In the Wild Image Quality Challenge, split=train"

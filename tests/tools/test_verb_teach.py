@@ -255,7 +255,11 @@ def test_calls_that_cannot_run(data: Path, tmp_path: Path) -> None:
     require(
         "--recipe with --epochs, --seed", arguments=("--data", csv_path, "--recipe", recipe, "--epochs", 3, "--seed", 0)
     )
-    require("absent.toml", "recipes/default.toml", arguments=("--data", csv_path, "--recipe", tmp_path / "absent.toml"))
+    require(
+        "absent.toml",
+        "recipes/default_ensemble.toml",
+        arguments=("--data", csv_path, "--recipe", tmp_path / "absent.toml"),
+    )
     require("absent.csv", arguments=("--data", tmp_path / "absent.csv", "--recipe", recipe))
     require("no folder", arguments=("--data", csv_path, "--images", tmp_path / "absent", "--recipe", recipe))
     require("3 sizes for 1 backbones", arguments=(*flags, "--size", "64x64", "--size", "64x32"))
