@@ -44,7 +44,8 @@ class CalibrationCandidate:
     """A photograph, as it is or distorted, that may be chosen.
 
     Attributes:
-        key: of what is looked at; the same for the same bytes (with the same distortion and crop), wherever they lie.
+        key: of what is looked at: the hash of the photograph's file and, where something was done to it, a blank and
+            what; the same for the same bytes, wherever they lie.
         score: of it, in any unit, finite: the reference's, or people's.
         distortion: kind of its distortion; empty for none.
     """
@@ -52,6 +53,11 @@ class CalibrationCandidate:
     key: str
     score: float
     distortion: str = ""
+
+    @property
+    def photograph(self) -> str:
+        """The part of the key that all versions of a photograph share."""
+        return self.key.partition(" ")[0]
 
 
 class CalibrationStratum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,6 +84,8 @@ class CalibrationRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     Attributes:
         wanted: how many were asked for.
         count: how many were chosen; fewer where there were no more.
+        photographs: how many different photographs these show: a photograph and its distorted versions are one.
+        versions: how many of them are distorted.
         seed: of the choice.
         keys_sha256: SHA-256 over the chosen keys in their order, each in UTF-8 with a newline behind it.
         strata: one for each kind of distortion, by name.
@@ -89,6 +97,8 @@ class CalibrationRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     wanted: int
     count: int
+    photographs: int
+    versions: int
     seed: int
     keys_sha256: str
     strata: tuple[CalibrationStratum, ...]
@@ -97,6 +107,10 @@ class CalibrationRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     def __post_init__(self) -> None:
         added = sum(stratum.count for stratum in self.strata)
         require_field(self.count == added, f"{self.count} images, {added} in strata", "as many in all strata")
+        distorted = sum(stratum.count for stratum in self.strata if stratum.distortion)
+        require_field(self.versions == distorted, f"{self.versions} versions, {distorted} in strata", "as many")
+        shown = 1 <= self.photographs <= self.count
+        require_field(shown, f"{self.photographs} photographs of {self.count} images", "1 to as many as images")
         fits = LEAST_CALIBRATION <= self.count <= self.wanted
         require_field(fits, f"{self.count} of {self.wanted} images", f"{LEAST_CALIBRATION} to as many as were wanted")
         hexadecimal = len(self.keys_sha256) == 64 and set(self.keys_sha256) <= set("0123456789abcdef")
@@ -217,7 +231,14 @@ def record_calibration(
             )
         )
     return CalibrationRecord(
-        wanted=wanted, count=len(chosen), seed=seed, keys_sha256=digest, strata=tuple(strata), source=source
+        wanted=wanted,
+        count=len(chosen),
+        photographs=len({candidates[place].photograph for place in chosen}),
+        versions=sum(bool(candidates[place].distortion) for place in chosen),
+        seed=seed,
+        keys_sha256=digest,
+        strata=tuple(strata),
+        source=source,
     )
 
 

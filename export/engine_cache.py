@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -38,7 +40,7 @@ class EngineRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class EngineCache:
-    """A folder of engines; two processes may fill it at once, since each file is written whole under its own key."""
+    """A folder of engines; processes may fill it at once: each file is written whole under its key, then renamed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -70,6 +72,12 @@ class EngineCache:
 
 
 def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(data)
-    partial.replace(path)
+    # A name of its own: another process may be writing the same engine.
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(partial).chmod(0o644)
+        Path(partial).replace(path)
+    finally:
+        Path(partial).unlink(missing_ok=True)

@@ -14,15 +14,29 @@ from numpy.typing import NDArray
 from ..profiles.parity import ParityReport, check_parity, hash_photos
 from ..runtime.bundle import Bundle, refuse_existing, write_bundle
 from ..runtime.errors import GateError
-from ..runtime.manifest import GateRecord, StoredAs
+from ..runtime.manifest import GateRecord, Manifest, StoredAs
 from ..runtime.scorer import Scorer
 from .pack import ANSWER_ENGINE, Packing, Photograph, cut_photograph, with_only
+from .rank_gate import photograph_bytes
 
-__all__ = ["PARITY_TOLERANCE", "ParityTolerance", "Reference", "Views", "gate_parity", "write_gated"]
+__all__ = [
+    "PARITY_TOLERANCE",
+    "Accept",
+    "ParityTolerance",
+    "Reference",
+    "Views",
+    "gate_parity",
+    "judge_parity",
+    "parity_refusal",
+    "write_gated",
+    "write_judged",
+]
 
 Views = Mapping[str, NDArray[np.uint8]]
 Reference = Callable[[str, Views], float]
 """Raw score of one member (by name) for one photograph's views, from the network before export."""
+Accept = Callable[[Manifest, int], None]
+"""Called with what would be written and the bytes of its file; what it raises goes through, and nothing is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +65,7 @@ PARITY_TOLERANCE: dict[StoredAs, ParityTolerance] = {
 def gate_parity(
     bundle: Bundle,
     reference: Reference,
-    photos: Sequence[Photograph],
+    photos: Sequence[Photograph | Path],
     *,
     engine: str,
     precision: str,
@@ -65,19 +79,24 @@ def gate_parity(
     Args:
         bundle: with the graphs to judge.
         reference: the network before export.
-        photos: at least one.
+        photos: at least one; files are read one at a time.
         engine: to judge.
         precision: likewise.
         tolerance: largest differences that pass.
 
     Returns:
         The report on combined scores, in score points, and the one on every member's raw scores.
+
+    Raises:
+        PhotoError: a photograph cannot be read; it is named.
+        GateError: a member gives all photographs the same raw score.
     """
     scorer = Scorer(bundle, engine=engine, precision=precision)
     scores: tuple[list[float], list[float]] = ([], [])
     raws: tuple[list[float], list[float]] = ([], [])
     raw_names: list[str] = []
-    for photo in photos:
+    for named in photos:
+        photo = Photograph(named.name, photograph_bytes(named))
         expected = {
             member.name: reference(member.name, cut_photograph(photo, member.preprocess))
             for member in bundle.manifest.members
@@ -88,7 +107,7 @@ def gate_parity(
         raw_names += [f"{photo.name}: {name}" for name in expected]
         scores[0].append(scorer.combine(expected)[0])
         scores[1].append(scorer.combine(got)[0])
-    images_sha256 = hash_photos(photo.data for photo in photos)
+    images_sha256 = hash_photos(photograph_bytes(photo) for photo in photos)
     return (
         check_parity(
             *scores,
@@ -130,7 +149,8 @@ def _raw_tolerance(raw: Sequence[float], members: int, tolerance: ParityToleranc
     return max(tolerance.raw_share * float(ranges.min()), tolerance.raw_noise * max(1.0, float(np.abs(finite).max())))
 
 
-def _refusal(what: str, report: ParityReport) -> GateError:
+def parity_refusal(what: str, report: ParityReport) -> GateError:
+    """The error of a report that has not passed; ``what`` names the artefact."""
     differ = f"{report.not_finite} not finite, and so" if report.not_finite else f"{report.max_abs_difference:.3g}"
     wider = "give a wider --tolerance" if report.unit == "score points" else "judge on more photographs (--images)"
     return GateError(
@@ -141,32 +161,24 @@ def _refusal(what: str, report: ParityReport) -> GateError:
     )
 
 
-def write_gated(
-    path: Path,
-    packing: Packing,
-    reference: Reference,
-    photos: Sequence[Photograph],
-    *,
-    tolerance: ParityTolerance,
-    overwrite: bool = False,
-) -> tuple[Bundle, tuple[ParityReport, ...]]:
-    """Gate a packing's artefacts, each in its `ANSWER_ENGINE`, then write the bundle with the gates' reports in it.
+def judge_parity(
+    packing: Packing, reference: Reference, photos: Sequence[Photograph | Path], *, tolerance: ParityTolerance
+) -> tuple[tuple[ParityReport, ...], ...]:
+    """The parity gate on a packing's artefacts, each in its `ANSWER_ENGINE`.
 
     What has passed the rank gate is not held to the parity that no other precision than FP32 has.
 
     Returns:
-        The bundle, and for each artefact of a member its report on scores and its report on raw scores.
+        By place among a member's artefacts, the report on scores and the one on raw scores, passed or not; none of what
+        has passed the rank gate.
 
     Raises:
-        GateError: an artefact is further from the network than the tolerance; nothing is written.
-        UsageError: the file exists and may not be replaced.
+        GateError, PhotoError: as `gate_parity`.
     """
-    refuse_existing(path, overwrite=overwrite)
-    manifest = packing.manifest
     gates: list[tuple[ParityReport, ...]] = []
     with tempfile.TemporaryDirectory() as folder:
-        ungated = write_bundle(Path(folder) / "ungated.eiqa", manifest, packing.parts)
-        for place, kind in enumerate(manifest.members[0].artefacts):
+        ungated = write_bundle(Path(folder) / "ungated.eiqa", packing.manifest, packing.parts)
+        for place, kind in enumerate(packing.manifest.members[0].artefacts):
             if any(gate.kind == "rank" and gate.passed for gate in kind.gates):
                 gates.append(())
                 continue
@@ -178,10 +190,31 @@ def write_gated(
                 precision=kind.precision,
                 tolerance=tolerance,
             )
-            for report in reports:
-                if not report.passed:
-                    raise _refusal(f"{kind.target} {kind.precision}", report)
             gates.append(reports)
+    return tuple(gates)
+
+
+def write_judged(
+    path: Path,
+    packing: Packing,
+    gates: Sequence[Sequence[ParityReport]],
+    *,
+    overwrite: bool = False,
+    accept: Accept | None = None,
+) -> Bundle:
+    """Write a bundle with its parity reports in it.
+
+    Args:
+        path: of the file.
+        packing: whose artefacts have passed.
+        gates: what `judge_parity` gave.
+        overwrite: replace a file that is there.
+        accept: called before the file is there; with it, the bundle is written twice, for its size.
+
+    Raises:
+        UsageError: the file exists and may not be replaced.
+    """
+    refuse_existing(path, overwrite=overwrite)
     records = [
         tuple(GateRecord(kind="parity", passed=report.passed, report=msgspec.to_builtins(report)) for report in reports)
         for reports in gates
@@ -194,8 +227,40 @@ def write_gated(
                 for artefact, judged in zip(member.artefacts, records, strict=True)
             ),
         )
-        for member in manifest.members
+        for member in packing.manifest.members
     )
-    gated = msgspec.structs.replace(manifest, members=members)
-    bundle = write_bundle(path, gated, packing.parts, overwrite=overwrite)
+    gated = msgspec.structs.replace(packing.manifest, members=members)
+    if accept is not None:
+        # Not beside the output: what is refused leaves nothing, and a file that is to be replaced stays.
+        with tempfile.TemporaryDirectory() as folder:
+            whole = write_bundle(Path(folder) / "whole.eiqa", gated, packing.parts)
+            accept(whole.manifest, whole.size_bytes)
+    return write_bundle(path, gated, packing.parts, overwrite=overwrite)
+
+
+def write_gated(
+    path: Path,
+    packing: Packing,
+    reference: Reference,
+    photos: Sequence[Photograph | Path],
+    *,
+    tolerance: ParityTolerance,
+    overwrite: bool = False,
+) -> tuple[Bundle, tuple[ParityReport, ...]]:
+    """`judge_parity`, then `write_judged` if all have passed.
+
+    Returns:
+        The bundle, and for each artefact of a member its report on scores and its report on raw scores.
+
+    Raises:
+        GateError: an artefact is further from the network than the tolerance; nothing is written.
+        UsageError: the file exists and may not be replaced.
+    """
+    refuse_existing(path, overwrite=overwrite)
+    gates = judge_parity(packing, reference, photos, tolerance=tolerance)
+    for artefact, reports in zip(packing.manifest.members[0].artefacts, gates, strict=True):
+        for report in reports:
+            if not report.passed:
+                raise parity_refusal(f"{artefact.target} {artefact.precision}", report)
+    bundle = write_judged(path, packing, gates, overwrite=overwrite)
     return bundle, tuple(report for reports in gates for report in reports)

@@ -77,6 +77,9 @@ def to_bf16(model: bytes) -> HalfGraph:
     The pixels' normalisation, the vectors behind the poolings, the head and all outputs stay FP32: with 8 bits, many
     photographs would get one score.
 
+    No command makes such a graph: only TensorRT runs it, so that no gate could judge it where bundles are made
+    (`kinds.LACKING`). It is for those who build engines of it by `to_tensorrt` and judge them on their GPU.
+
     Args:
         model: as `to_fp16`.
 

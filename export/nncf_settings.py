@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from .activation_ranges import Views
     from .quant_recipe import QuantRecipe
 
-__all__ = ["MOST_IMAGES", "Batched", "nncf_settings", "quiet_nncf"]
-
+__all__ = ["MOST_IMAGES", "Batched", "images_for_ranges", "nncf_settings", "quiet_nncf"]
 
 MOST_IMAGES = 300
 """That nncf is given: its full bias correction holds the activations of a fifth of them, of one layer at a time."""
+
+
+def images_for_ranges(recipe: QuantRecipe, images: int) -> int:
+    """How many of so many calibration images set a graph's ranges: with nncf at most `MOST_IMAGES`, else all."""
+    return min(images, MOST_IMAGES) if recipe.quantizer == "nncf" else images
 
 
 class Batched:

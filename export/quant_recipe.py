@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from ..runtime.errors import UsageError, require_field
+from ..runtime.manifest import INT8_ON_ARM, INT8_ON_VNNI, INT8_ON_X86
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["RECIPES", "Family", "QuantRecipe", "QuantTarget", "default_recipe", "family_of"]
+__all__ = ["RECIPES", "Family", "QuantRecipe", "QuantTarget", "default_recipe", "family_of", "require_scheme"]
 
 Scheme = Literal["openvino", "u8s8", "s8s8", "tensorrt"]
 QuantTarget = Literal["onnx", "onnx-arm", "openvino", "tensorrt"]
 Family = Literal["efficientnet_lite", "mobilenetv3", "convnext", "vit", "other"]
+
+_ON_X86: tuple[Scheme, ...] = ("u8s8", "openvino")
 
 
 class QuantRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,7 +38,8 @@ class QuantRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         activations: ``symmetric`` about zero, or ``asymmetric``, with a zero point (not for tensorrt).
         bias_correction: of the shift that quantized weights give a layer's outputs: ``none``, ``fast`` (by each
             layer's mean), ``full`` (layer by layer through the part already quantized); none with onnxruntime.
-        weight_bits: 8, or 7 for u8s8 on x86 CPUs without VNNI, whose sums of pairs of products saturate at 16 bits.
+        weight_bits: 8, or 7 (u8s8 and openvino) for x86 CPUs without VNNI, whose sums of pairs of products saturate at
+            16 bits.
         float_operators: names of ONNX operators that stay float.
         float_gates: squeeze-excite stays float: all from the pooling to the multiplication.
         float_blocks: names of blocks that stay float, as `quant_blocks.blocks_of` names them.
@@ -69,11 +73,21 @@ class QuantRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if self.scheme == "tensorrt":
             require_field(self.activations == "symmetric", "asymmetric activations with tensorrt", "symmetric ones")
         if self.weight_bits == 7:
-            require_field(self.scheme == "u8s8", f"7-bit weights with {self.scheme}", "them only with u8s8")
+            names = " and ".join(_ON_X86)
+            require_field(self.scheme in _ON_X86, f"7-bit weights with {self.scheme}", f"them only with {names}")
         if self.smooth_quant is not None:
             require_field(
                 0 <= self.smooth_quant <= 1, f"a SmoothQuant strength of {self.smooth_quant}", "one from 0 to 1"
             )
+
+    @property
+    def processor(self) -> str:
+        """Which processors its graphs are made for, as `Artefact.capability` has it; empty of those for a GPU."""
+        if self.scheme == "tensorrt":
+            return ""
+        if self.scheme == "s8s8":
+            return INT8_ON_ARM
+        return INT8_ON_VNNI if self.weight_bits == 8 else INT8_ON_X86
 
 
 # By measurement on photographs: full correction and histograms moved the scores of EfficientNet-Lite least.
@@ -111,12 +125,25 @@ _SCHEMES: dict[QuantTarget, dict[str, Any]] = {
     "tensorrt": {"scheme": "tensorrt", "activations": "symmetric", "range_estimator": "mean_minmax"},
 }
 
-RECIPES: dict[str, QuantRecipe] = {
+_CALLS: dict[QuantTarget, str] = {
+    "onnx": "--target onnx --cpu x86",
+    "onnx-arm": "--target onnx --cpu arm",
+    "openvino": "--target openvino",
+    "tensorrt": "--target tensorrt",
+}
+
+_EIGHT_BITS = {
     f"{family}-{target}": QuantRecipe(name=f"{family}-{target}", **{**of_family, **of_target})
     for family, of_family in _FAMILIES.items()
     for target, of_target in _SCHEMES.items()
 }
-"""By ``<family>-<target>``."""
+
+RECIPES: dict[str, QuantRecipe] = _EIGHT_BITS | {
+    f"{name}-7bit": msgspec.structs.replace(recipe, name=f"{name}-7bit", weight_bits=7)
+    for name, recipe in _EIGHT_BITS.items()
+    if recipe.scheme in _ON_X86
+}
+"""By ``<family>-<target>``; with 7-bit weights by ``<family>-onnx-7bit`` and ``<family>-openvino-7bit``."""
 
 
 def default_recipe(family: Family, target: QuantTarget) -> QuantRecipe:
@@ -131,6 +158,22 @@ def default_recipe(family: Family, target: QuantTarget) -> QuantRecipe:
             f"no INT8 recipe for {family} on {target}", expected=f"one of {', '.join(RECIPES)}", mend="name a recipe"
         )
     return RECIPES[name]
+
+
+def require_scheme(recipe: QuantRecipe, target: QuantTarget) -> None:
+    """Refuse a recipe whose graphs the target's engine would not take, or would take and compute slowly or wrongly.
+
+    Raises:
+        UsageError: its scheme is another target's.
+    """
+    wanted = _SCHEMES[target]["scheme"]
+    if recipe.scheme != wanted:
+        others = [_CALLS[other] for other, fields in _SCHEMES.items() if fields["scheme"] == recipe.scheme]
+        raise UsageError(
+            f"recipe {recipe.name!r} of the scheme {recipe.scheme} for {_CALLS[target]}",
+            expected=f"one of the scheme {wanted}",
+            mend=f"leave --recipe out, name one that ends in -{target}, or export with {' or '.join(others)}",
+        )
 
 
 def family_of(backbone: str | onnx.ModelProto) -> Family:

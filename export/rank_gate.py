@@ -17,7 +17,7 @@ from ..runtime.manifest import GateRecord
 from ..runtime.scorer import Scorer
 from .pack import Photograph
 
-__all__ = ["LEAST_GATE_PHOTOS", "gate_rank", "rank_record", "rank_refusal", "refit_maps"]
+__all__ = ["LEAST_GATE_PHOTOS", "gate_rank", "photograph_bytes", "rank_record", "rank_refusal", "refit_maps"]
 
 LEAST_GATE_PHOTOS = 30
 """With fewer, an SRCC of .99 is passed or missed by a pair or two."""
@@ -31,6 +31,7 @@ def gate_rank(
     photos: Sequence[Photograph | Path],
     *,
     mos: Sequence[float] | NDArray[np.floating] | None = None,
+    versions: int = 0,
     least_srcc: float = LEAST_SRCC,
     max_srcc_drop: float = MAX_SRCC_DROP,
     swap_margin: float | None = None,
@@ -48,7 +49,9 @@ def gate_rank(
         reference: the bundle in FP32, say.
         judged: the one to judge, or the same bundle in another engine and precision.
         photos: that no stage trained on, at least `LEAST_GATE_PHOTOS`.
-        mos: opinions of the same photographs, higher where scores should be; None where there are none.
+        mos: opinions of the same photographs, higher where scores should be, nan for one without; None where there are
+            none.
+        versions: how many of the photographs are distorted versions of others of them, for the report.
         least_srcc: as of `check_rank`, like what follows.
         max_srcc_drop: likewise.
         swap_margin: in points of the bundle's scale; None: a hundredth of it.
@@ -84,7 +87,7 @@ def gate_rank(
     names = [photo.name for photo in photos]
     scores: tuple[list[float], list[float]] = ([], [])
     for done, photo in enumerate(photos, start=1):
-        data = _read(photo)
+        data = photograph_bytes(photo)
         scores[0].append(_score(reference, photo.name, data))
         try:
             scores[1].append(_score(judged, photo.name, data))
@@ -100,6 +103,7 @@ def gate_rank(
         *scores,
         names,
         mos=mos,
+        versions=versions,
         least_srcc=least_srcc,
         max_srcc_drop=max_srcc_drop,
         swap_margin=SWAP_MARGIN * (scale.high - scale.low) / 100 if swap_margin is None else swap_margin,
@@ -107,7 +111,7 @@ def gate_rank(
         max_change=max_change,
         engine=judged.engine,
         precision=judged.precision,
-        images_sha256=hash_photos(_read(photo) for photo in photos),
+        images_sha256=hash_photos(photograph_bytes(photo) for photo in photos),
         resamples=resamples,
         seed=seed,
     )
@@ -194,7 +198,12 @@ def _no_map(judged: Scorer, member: str, got: str, expected: str) -> GateError:
     )
 
 
-def _read(photo: Photograph | Path) -> bytes:
+def photograph_bytes(photo: Photograph | Path) -> bytes:
+    """A photograph's file.
+
+    Raises:
+        PhotoError: it cannot be read; it is named.
+    """
     if isinstance(photo, Photograph):
         return photo.data
     try:

@@ -30,6 +30,9 @@ PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 Operand = tuple[str, tuple[int, ...]]
 """Type and shape of a tensor."""
 
+_INT8_WEIGHTS = "int8 weights"
+_NOT_TOLD = "not told"
+
 _MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 # How TensorRT's listings of all versions write a type: what is called here. Longer words first.
@@ -88,7 +91,8 @@ class ProductPrecision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         node: its name in the ONNX graph.
         operator: its ONNX operator.
         layer: the engine's layer that computes it.
-        precision: of what is multiplied: ``int8``, ``fp16``, ...; ``int8 weights`` where the activation is wider.
+        precision: of what is multiplied: ``int8``, ``fp16``, ...; ``int8 weights`` where the activation is wider,
+            ``not told`` where the layer has no operands.
         quantized: whether the graph has quantizers on both of its operands.
     """
 
@@ -127,6 +131,18 @@ class EngineLayers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         asked = [product for product in self.products if product.quantized]
         return sum(product.precision == "int8" for product in asked), len(asked)
 
+    @property
+    def lacks_int8(self) -> bool:
+        """Whether it is known that no product multiplies INT8, not even weights alone.
+
+        Of products that no layer names, the engine's other layers tell.
+        """
+        seen = {product.precision for product in self.products}
+        if self.missing:
+            seen.update(map(_precision, self.layers))
+        known = seen - {_NOT_TOLD}
+        return bool(known) and known.isdisjoint(("int8", _INT8_WEIGHTS))
+
     def summary(self) -> str:
         """The products in one line, with who says so."""
         if self.source == "none":
@@ -135,7 +151,7 @@ class EngineLayers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         done, asked = self.quantized
         of_asked = f"; {done} of the {asked} that the graph quantizes multiply INT8 by INT8" if asked else ""
         source = "by the engine inspector" if not self.reason else f"by the builder's listing ({self.reason})"
-        return f"{len(self.products)} products: {told}{of_asked}; {source}"
+        return f"{len(self.products)} products of the engine: {told}{of_asked}; {source}"
 
 
 def inspect_engine(built: BuiltEngine, library: TensorRtLibrary, model: onnx.ModelProto) -> EngineLayers:
@@ -287,9 +303,9 @@ def _judged(
 def _precision(layer: LayerPrecision) -> str:
     operands = (*layer.inputs[:1], layer.weights) if layer.weights else layer.inputs[:2]
     if len(set(operands)) <= 1:
-        return operands[0] if operands else "not told"
+        return "".join(operands[:1]) or _NOT_TOLD
     if layer.weights == "int8":
-        return "int8 weights"
+        return _INT8_WEIGHTS
     return " x ".join(operands)
 
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..runtime.errors import RecordError, UsageError
+from ..runtime.errors import DataError, RecordError, UsageError
 from .metrics import Interval, paired_difference, srcc
 
 __all__ = ["LEAST_SRCC", "MAX_SRCC_DROP", "SWAP_MARGIN", "RankReport", "check_rank", "swapped_share"]
@@ -37,6 +37,7 @@ class _RankFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     engine: str
     precision: str
     photos: int
+    versions: int
     images_sha256: str
     not_finite: int
     worst_photo: str
@@ -44,6 +45,7 @@ class _RankFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     distinct_got: int | None
     least_srcc: float
     srcc: float | None
+    opinions: int
     max_srcc_drop: float | None
     srcc_drop: Interval | None
     level: float
@@ -70,6 +72,10 @@ class _RankFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         if self.srcc is not None and self.srcc < self.least_srcc:
             found.append(f"SRCC to the reference {self.srcc:.4f}, expected at least {self.least_srcc:g}")
         drop, limit = self.srcc_drop, self.max_srcc_drop
+        if self.srcc is not None and drop is None and limit is not None:
+            found.append(
+                f"the same score of one side for all {self.opinions} photographs with opinions: they have no order"
+            )
         if drop is not None and limit is not None and drop.high > limit:
             few = "" if drop.value > limit else "; more photographs would narrow it"
             found.append(
@@ -96,7 +102,8 @@ class RankReport(_RankFigures, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes:
         engine: that gave q.
         precision: that it was told.
-        photos: how many photographs were compared, from 3.
+        photos: how many photographs were compared, from 3, distorted versions among them.
+        versions: how many of these are distorted versions of others, as the caller said.
         images_sha256: of the photographs; see `parity.hash_photos`.
         not_finite: photographs for which either side gave no finite number (of at most 1e100 in size).
         worst_photo: the photograph of the largest change, or the first whose score is not finite.
@@ -104,9 +111,10 @@ class RankReport(_RankFigures, frozen=True, kw_only=True, forbid_unknown_fields=
         distinct_got: likewise of q.
         least_srcc: smallest ``srcc`` that passes.
         srcc: Spearman's rank correlation of r and q, in [-1, 1]; None also where a side is constant.
+        opinions: photographs that have opinions, at least 3; 0 where there were none.
         max_srcc_drop: largest ``srcc_drop.high`` that passes; None where there were no opinions.
-        srcc_drop: SRCC of r to the opinions minus that of q, on the same photographs, with its bootstrap interval; None
-            without opinions, and where a side is constant.
+        srcc_drop: SRCC of r to the opinions minus that of q, on the photographs that have some, with its bootstrap
+            interval; None without opinions, and where a side is constant.
         level: of that interval, in (0, 1).
         resamples: of that bootstrap.
         seed: likewise.
@@ -129,6 +137,9 @@ class RankReport(_RankFigures, frozen=True, kw_only=True, forbid_unknown_fields=
     def __post_init__(self) -> None:
         hexadecimal = len(self.images_sha256) == 64 and set(self.images_sha256) <= set("0123456789abcdef")
         counts = self.photos >= _LEAST_PHOTOS and 0 <= self.not_finite <= self.photos
+        counts = counts and 0 <= self.versions < self.photos
+        counts = counts and (self.opinions == 0 or _LEAST_PHOTOS <= self.opinions <= self.photos)
+        counts = counts and (self.opinions == 0) == (self.max_srcc_drop is None)
         limits = -1 <= self.least_srcc <= 1 and all(
             limit is None or 0 <= limit < math.inf
             for limit in (self.max_srcc_drop, self.swap_margin, self.max_swapped_share, self.max_change)
@@ -158,7 +169,10 @@ class RankReport(_RankFigures, frozen=True, kw_only=True, forbid_unknown_fields=
             return sound and self.srcc is None and self.srcc_drop is None
         drop = self.srcc_drop
         sound = sound and self.srcc is not None and -1 <= self.srcc <= 1
-        sound = sound and (drop is None) == (self.max_srcc_drop is None)
+        # Where some have no opinion, a side may be constant on those that have one.
+        sound = sound and (
+            (drop is None) == (self.max_srcc_drop is None) or (drop is None and self.opinions < self.photos)
+        )
         return sound and (drop is None or (-2 <= drop.value <= 2 and -2 <= drop.low <= drop.high <= 2))
 
 
@@ -206,6 +220,7 @@ def check_rank(
     names: Sequence[str],
     *,
     mos: Sequence[float] | NDArray[np.floating] | None = None,
+    versions: int = 0,
     least_srcc: float = LEAST_SRCC,
     max_srcc_drop: float = MAX_SRCC_DROP,
     swap_margin: float = SWAP_MARGIN,
@@ -228,7 +243,9 @@ def check_rank(
         reference: the reference's scores ``[n]``, n at least 3.
         got: the artefact's, in the same order and unit.
         names: of the photographs, likewise.
-        mos: opinions of the same photographs, higher where the scores should be; None where there are none.
+        mos: opinions of the same photographs, higher where the scores should be, nan for one without; None where there
+            are none. The drop is that on the photographs that have one.
+        versions: how many of the photographs are distorted versions of others of them, for the report.
         least_srcc: smallest SRCC of the two that passes.
         max_srcc_drop: largest upper bound of the drop of SRCC to the opinions that passes; see `MAX_SRCC_DROP`.
         swap_margin: in score points, from 0; unless said one, less than what opinions are certain to on a scale of 100.
@@ -242,7 +259,7 @@ def check_rank(
 
     Raises:
         UsageError: fewer than three photographs, sides that are not as many, or a limit out of its range.
-        DataError: opinions that are not finite, or all the same.
+        DataError: opinions that are infinite, all the same, or fewer than three.
         MissingExtraError: scipy is not installed.
         RecordError: ``images_sha256`` is not a SHA-256 in hexadecimal.
     """
@@ -262,10 +279,13 @@ def check_rank(
     change = np.abs(q - r) if whole else np.zeros(n)
     distinct = (len(np.unique(r)), len(np.unique(q))) if whole else (None, None)
     varied = whole and 1 not in distinct
+    rated, of_people = _rated(mos, n)
+    ordered = varied and len(of_people) > 0 and np.ptp(r[rated]) > 0 and np.ptp(q[rated]) > 0
     figures = _RankFigures(
         engine=engine,
         precision=precision,
         photos=n,
+        versions=versions,
         images_sha256=images_sha256,
         not_finite=len(broken),
         worst_photo=names[int(change.argmax() if whole else broken[0])],
@@ -274,9 +294,10 @@ def check_rank(
         least_srcc=float(least_srcc),
         # The same ranks on both sides round to a little less than 1.
         srcc=round(srcc(r, q), 12) if varied else None,
+        opinions=len(of_people),
         max_srcc_drop=None if mos is None else float(max_srcc_drop),
-        srcc_drop=paired_difference(r, q, mos, resamples=resamples, seed=seed, level=_LEVEL)
-        if varied and mos is not None
+        srcc_drop=paired_difference(r[rated], q[rated], of_people, resamples=resamples, seed=seed, level=_LEVEL)
+        if ordered
         else None,
         level=_LEVEL,
         resamples=resamples,
@@ -290,6 +311,21 @@ def check_rank(
         max_change=max_change,
     )
     return RankReport(**msgspec.structs.asdict(figures), passed=not figures.failures)
+
+
+def _rated(
+    mos: Sequence[float] | NDArray[np.floating] | None, photos: int
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Which photographs have opinions, and these."""
+    given = np.full(photos, np.nan) if mos is None else np.asarray(mos, dtype=np.float64)
+    rated = ~np.isnan(given)
+    if mos is not None and np.count_nonzero(rated) < _LEAST_PHOTOS:
+        raise DataError(
+            f"{np.count_nonzero(rated)} opinions of {photos} photographs",
+            expected=f"at least {_LEAST_PHOTOS}, or none at all",
+            mend="give opinions of more photographs",
+        )
+    return rated, given[rated]
 
 
 def _require_limits(least_srcc: float, *limits: float | None) -> None:

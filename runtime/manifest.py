@@ -19,6 +19,9 @@ from .score_map import ScoreMap
 
 __all__ = [
     "FORMAT",
+    "INT8_ON_ARM",
+    "INT8_ON_VNNI",
+    "INT8_ON_X86",
     "SUPPORTED_REQUIREMENTS",
     "Artefact",
     "Combine",
@@ -46,7 +49,14 @@ SUPPORTED_REQUIREMENTS: frozenset[str] = frozenset()
 Target = Literal["onnx", "openvino", "tensorrt"]
 Engine = Literal["onnxruntime", "openvino", "tensorrt"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
-StoredAs = Literal["fp32", "fp16"]
+StoredAs = Literal["fp32", "fp16", "int8"]
+
+INT8_ON_VNNI = "x86-64 with VNNI"
+"""The capability of an INT8 graph with 8-bit weights, whose sums saturate on x86 processors without VNNI."""
+INT8_ON_X86 = "x86-64"
+"""That of an INT8 graph with 7-bit weights, whose sums do not."""
+INT8_ON_ARM = "Arm"
+"""That of an INT8 graph with int8 activations, as Arm multiplies them."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -118,14 +128,15 @@ class Artefact(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         target: the form of the graph.
         precision: of the arithmetic.
-        stored_as: of the weights in the file.
+        stored_as: of the weights in the file; ``int8``: of those that are quantized, the others FP32.
         files: the graph's parts, the one to open first; an OpenVINO graph has two (xml, bin), a TensorRT one its ONNX
             graph and, where one was built, the engine.
         outputs: names, ``score`` first.
         score_map: this graph's raw score -> quality.
         golden_raw: its raw score of each golden photograph.
         golden_tolerance: largest difference of a mapped score that `verify` takes for the same, in score points.
-        capability: what the device must have, for a person; empty where anything will do.
+        capability: what the graph is made for, for a person: a GPU, or of INT8 a processor (`INT8_ON_VNNI`,
+            `INT8_ON_X86`, `INT8_ON_ARM`); empty where anything will do.
         macs: strict multiply-adds of one photograph; None where not counted.
         parameters: of the graph; None where not counted.
         gates: reports of the gates it passed.

@@ -24,29 +24,41 @@ from ..export.calibration import (
     choose_calibration,
     record_calibration,
 )
-from ..export.convert import Conversion, ConversionOptions, FloatMember, convert
+from ..export.convert import Conversion, ConversionOptions, convert, recipe_for
 from ..export.kinds import Kind
-from ..export.pack import ANSWER_ENGINE, Graph, PackedMember, Photograph, pack
+from ..export.pack import Graph
 from ..export.quant_recipe import QuantRecipe
-from ..export.rank_gate import gate_rank, rank_record, refit_maps
+from ..export.rank_gate import gate_rank, rank_record, rank_refusal, refit_maps
 from ..profiles.rank import LEAST_SRCC, MAX_SRCC_DROP, RankReport
 from ..profiles.refit_score_map import MapRefit
-from ..profiles.signal_to_noise import SignalToNoise, measure_signal_to_noise
-from ..runtime.bundle import write_bundle
-from ..runtime.errors import EdgeIQAError
-from ..runtime.manifest import Combine, GateRecord, Provenance, ScoreScale
+from ..profiles.signal_to_noise import SignalToNoise
+from ..runtime.errors import EngineError, ExportError, GateError, MissingExtraError
 from ..runtime.preprocess import Preprocess
 from ..runtime.scorer import Scorer
 from .export_photographs import ExportPhotographs, name_item, whole_photograph
+from .export_records import listen, records_of
+from .export_scorers import FloatBundle, float_graphs, open_judged, open_scorer
 from .show import say
 
 if TYPE_CHECKING:
     from ..compress.data.items import Item
 
-__all__ = ["ArtefactReport", "Calibration", "FloatBundle", "RankLimits", "calibrate", "make_artefacts", "open_scorer"]
+__all__ = [
+    "ArtefactReport",
+    "Calibration",
+    "FloatBundle",
+    "RankLimits",
+    "calibrate",
+    "float_graphs",
+    "make_artefacts",
+    "open_scorer",
+    "refusal_of",
+]
 
 _LISTENED = 32
 """Photographs on which the features' signal to noise is measured."""
+_LONGEST_NAME = 200
+"""Of a file of a distorted version, in bytes; file systems take 255."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,25 +67,9 @@ class RankLimits:
 
     least_srcc: float = LEAST_SRCC
     max_srcc_drop: float = MAX_SRCC_DROP
+    swap_margin: float | None = None
     max_swapped_share: float | None = None
     max_change: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FloatBundle:
-    """Members in FP32, and what their scores are combined and answered by.
-
-    Attributes:
-        members: from which other graphs are made.
-        combine: of the mapped scores.
-        scale: the outer scale.
-        golden: photographs to pack.
-    """
-
-    members: tuple[FloatMember, ...]
-    combine: Combine
-    scale: ScoreScale
-    golden: tuple[Photograph, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,11 +88,15 @@ class ArtefactReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         capability: what its engine is for.
         size_bytes: of its files, all members together.
         recipe: by which it was quantized; None of a float graph.
-        rank: the gate's report; None where there is no graph.
+        rank: the gate's report; None where there is no graph, and where what it gives is not finite.
+        failed: whether the gate refuses it; without ``rank``, since the graph fails to run or no map can be fitted.
         refits: the score maps that were fitted again, by member.
         signal_to_noise: of the features, all members together.
         notes: for a person.
+        engine_lacks: why no TensorRT engine was built of the graph; empty where one was, and for other targets.
         reason: why there is no graph, or why it failed; empty where it passed.
+        expected: what would have been right; empty where it passed, and where ``rank`` says.
+        mend: what mends it; empty likewise.
         seconds: that it took.
     """
 
@@ -105,10 +105,14 @@ class ArtefactReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     size_bytes: int = 0
     recipe: QuantRecipe | None = None
     rank: RankReport | None = None
+    failed: bool = False
     refits: dict[str, MapRefit] = {}
     signal_to_noise: tuple[SignalToNoise, ...] = ()
     notes: tuple[str, ...] = ()
+    engine_lacks: str = ""
     reason: str = ""
+    expected: str = ""
+    mend: str = ""
     seconds: float = 0.0
 
     @property
@@ -117,35 +121,11 @@ class ArtefactReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return self.rank is not None and self.rank.passed
 
 
-@contextmanager
-def open_scorer(floats: FloatBundle, graphs: Mapping[str, Graph], threads: int | None = None) -> Iterator[Scorer]:
-    """A scorer of one graph a member, as a bundle of them would score; what TensorRT runs, onnxruntime answers for."""
-    members = [
-        PackedMember(member.name, member.preprocess, member.score_map, (graphs[member.name],))
-        for member in floats.members
-    ]
-    packing = pack(
-        "judged",
-        members,
-        combine=floats.combine,
-        scale=floats.scale,
-        golden=floats.golden,
-        provenance=Provenance(created="", versions={}),
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = write_bundle(Path(folder) / "judged.eiqa", packing.manifest, packing.parts)
-        target = members[0].graphs[0].target
-        yield Scorer(bundle, engine=ANSWER_ENGINE[target], threads=threads)
-
-
-def float_graphs(floats: FloatBundle) -> dict[str, Graph]:
-    """Each member's FP32 graph in ONNX."""
-    return {
-        member.name: Graph(
-            "onnx", "fp32", "fp32", (member.model,), member.outputs, macs=member.macs, parameters=member.parameters
-        )
-        for member in floats.members
-    }
+def refusal_of(report: ArtefactReport) -> GateError:
+    """The error of a report that has not passed."""
+    if report.rank is not None:
+        return rank_refusal(report.kind, report.rank)
+    return GateError(f"{report.kind}: {report.reason}", expected=report.expected, mend=report.mend)
 
 
 def calibrate(
@@ -234,36 +214,68 @@ def make_artefacts(
         the report, whether it passed or not.
 
     Raises:
-        ExportError, MissingExtraError, UsageError: as `convert`, unless ``go_on``.
-        GateError: the graph fails to run, unless ``go_on``.
+        ExportError, MissingExtraError: as `convert`, unless ``go_on``.
+        EngineError: an engine refuses the graph, unless ``go_on``.
+        UsageError: as `convert`; what the caller named is wrong, whatever comes of other kinds.
         DataError, PhotoError: photographs are too few or cannot be read.
     """
     made = []
-    # Distorted versions are held in memory, files are read when they are judged.
-    judged = [item.path if item.distortion is None else whole_photograph(item) for item in photographs.judged]
-    for kind in kinds:
-        started = time.perf_counter()
-        say(f"{kind}: converting")
-        try:
-            graphs, report = _make(floats, kind, judged, photographs, calibration, reference, options, limits)
-        except EdgeIQAError as error:
-            if not go_on:
-                raise
-            graphs, report = {}, ArtefactReport(kind=str(kind), reason=error.got)
-        made.append((graphs, msgspec.structs.replace(report, seconds=time.perf_counter() - started)))
+    if options.recipe is not None:
+        for kind in kinds:
+            if kind.precision == "int8":
+                recipe_for(floats.members[0], kind, options)
+    with _as_files(photographs.judged) as judged:
+        for kind in kinds:
+            started = time.perf_counter()
+            say(f"{kind}: converting")
+            graphs: dict[str, Graph] = {}
+            try:
+                graphs, report = _make(floats, kind, judged, photographs, calibration, reference, options, limits)
+            except GateError as error:
+                report = ArtefactReport(
+                    kind=str(kind), failed=True, reason=error.got, expected=error.expected, mend=error.mend
+                )
+            except (ExportError, EngineError, MissingExtraError) as error:
+                if not go_on:
+                    raise
+                report = ArtefactReport(kind=str(kind), reason=error.got, expected=error.expected, mend=error.mend)
+            made.append((graphs, msgspec.structs.replace(report, seconds=time.perf_counter() - started)))
     return made
+
+
+@contextmanager
+def _as_files(items: Sequence[Item]) -> Iterator[list[Path]]:
+    """The items as files, which are read when they are judged: of distorted versions PNGs in a temporary folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for place, item in enumerate(items):
+            if item.distortion is None:
+                paths.append(item.path)
+                continue
+            photo = whole_photograph(item)
+            name = photo.name.encode()[-_LONGEST_NAME:].decode(errors="ignore")
+            # Reports name a photograph by its file.
+            paths.append(Path(folder) / str(place) / name)
+            paths[-1].parent.mkdir()
+            paths[-1].write_bytes(photo.data)
+        yield paths
 
 
 def _make(
     floats: FloatBundle,
     kind: Kind,
-    judged: Sequence[Photograph | Path],
+    judged: Sequence[Path],
     photographs: ExportPhotographs,
     calibration: Calibration,
     reference: Scorer,
     options: ConversionOptions,
     limits: RankLimits,
 ) -> tuple[dict[str, Graph], ArtefactReport]:
+    """A kind's graphs and report.
+
+    Raises:
+        GateError: a graph fails to run, gives what is not finite, or no score map can be fitted to it.
+    """
     converted = {
         member.name: convert(member, kind, calibration.images[member.name], options) for member in floats.members
     }
@@ -271,68 +283,46 @@ def _make(
     refits: dict[str, MapRefit] = {}
     if kind.precision != "fp32":
         say(f"{kind}: fitting the score map again")
-        with open_scorer(floats, graphs, reference.threads) as scorer:
+        with open_judged(floats, graphs, reference.threads) as scorer:
             refits = refit_maps(reference, scorer, calibration.images)
         graphs = {name: replace(graph, score_map=refits[name].score_map) for name, graph in graphs.items()}
     say(f"{kind}: the rank gate, on {len(judged)} photographs")
-    with open_scorer(floats, graphs, reference.threads) as scorer:
+    with open_judged(floats, graphs, reference.threads) as scorer:
         rank = gate_rank(
             reference,
             scorer,
             judged,
             mos=photographs.mos if floats.scale.comparable == "global" else None,
+            versions=photographs.versions,
             **{name: getattr(limits, name) for name in RankLimits.__slots__},
         )
-        noise = _listen(reference, scorer, judged[:_LISTENED])
-    records = (rank_record(rank), *_records(converted, refits, calibration))
+        noise = listen(reference, scorer, judged[:_LISTENED])
+    records = (rank_record(rank), *records_of(converted, refits, noise, msgspec.to_builtins(calibration.record)))
     graphs = {name: replace(graph, gates=records) for name, graph in graphs.items()}
-    notes = dict.fromkeys(note for conversion in converted.values() for note in conversion.notes)
     first = next(iter(converted.values()))
+    lacks = [one.tensorrt.reason for one in converted.values() if one.tensorrt is not None]
     return graphs, ArtefactReport(
         kind=str(kind),
         capability=first.graph.capability,
         size_bytes=sum(len(file) for graph in graphs.values() for file in graph.files),
         recipe=first.recipe,
         rank=rank,
+        failed=not rank.passed,
         refits=refits,
         signal_to_noise=noise,
-        notes=tuple(notes),
+        notes=_notes(converted),
+        engine_lacks=next(filter(None, lacks), ""),
         reason="; ".join(rank.failures),
     )
 
 
-def _records(
-    converted: Mapping[str, Conversion], refits: Mapping[str, MapRefit], calibration: Calibration
-) -> tuple[GateRecord, ...]:
-    """What else an artefact says of how it was made."""
-    told: list[GateRecord] = []
-    if refits:
-        maps = {name: msgspec.to_builtins(refit) for name, refit in refits.items()}
-        told.append(GateRecord(kind="score_map_refit", passed=True, report={"members": maps}))
-    recipes = {name: msgspec.to_builtins(one.recipe) for name, one in converted.items() if one.recipe is not None}
-    if recipes:
-        report = {"recipes": recipes, "calibration": msgspec.to_builtins(calibration.record)}
-        told.append(GateRecord(kind="quantization", passed=True, report=report))
-    built = {name: one.tensorrt for name, one in converted.items() if one.tensorrt is not None}
-    if built:
-        report = {
-            name: {"case": one.case, "library": one.library, "layers": msgspec.to_builtins(one.layers)}
-            for name, one in built.items()
-        }
-        told.append(GateRecord(kind="tensorrt_build", passed=True, report=report))
-    return tuple(told)
-
-
-def _listen(reference: Scorer, judged: Scorer, photos: Sequence[Photograph | Path]) -> tuple[SignalToNoise, ...]:
-    """The signal to noise of every member's outputs, on a few photographs."""
-
-    def outputs(scorer: Scorer) -> Iterator[dict[str, NDArray[np.float32]]]:
-        for photo in photos:
-            source = photo.data if isinstance(photo, Photograph) else photo
-            yield {
-                f"{member}.{name}": value
-                for member, found in scorer.features(source).items()
-                for name, value in found.items()
-            }
-
-    return measure_signal_to_noise(outputs(reference), outputs(judged))
+def _notes(converted: Mapping[str, Conversion]) -> tuple[str, ...]:
+    """Each once, without TensorRT's line for a graph of no name: `export_records.ways_to_build` has one with names."""
+    return tuple(
+        dict.fromkeys(
+            note
+            for one in converted.values()
+            for note in one.notes
+            if one.tensorrt is None or one.tensorrt.trtexec not in note
+        )
+    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..profiles.amounts import Amount, format_amount
-from ..profiles.budget import Budget, Quantity
+from ..profiles.budget import Budget, Quantity, Violation
 from ..profiles.cost import Convention, Cost, total_cost
 from ..profiles.ptflops_cost import count_in
 from ..runtime.errors import BudgetError
@@ -57,8 +57,7 @@ def hold_exported(members: Sequence[Trained], manifest: Manifest, size_bytes: in
         BudgetError: it exceeds a limit.
     """
     known = _known(manifest, size_bytes, budget)
-    half = any(member.artefacts[0].stored_as == "fp32" for member in manifest.members)
-    _hold(members, manifest.name, known, budget, stored_as_fp32=half)
+    _hold(members, manifest.name, known, budget, smaller=_smaller_files(manifest, size_bytes))
 
 
 def hold_graphs(manifest: Manifest, size_bytes: int, budget: Budget) -> None:
@@ -70,11 +69,33 @@ def hold_graphs(manifest: Manifest, size_bytes: int, budget: Budget) -> None:
     known = _known(manifest, size_bytes, budget)
     exceeded = budget.exceeded_by(known)
     if exceeded:
+        ways = _smaller_files(manifest, size_bytes) if _is_of_bytes(exceeded) else ()
         raise BudgetError(
             f"{manifest.name}: {'; '.join(violation.describe() for violation in exceeded)}",
             expected=f"a bundle within the budget {budget.name}",
-            mend=f"--precision int8 if it is the bytes, or a smaller student: edgeiqa plan --budget {budget.name}",
+            mend="; or ".join((*ways, f"a smaller student: edgeiqa plan --budget {budget.name}")),
         )
+
+
+def _is_of_bytes(exceeded: Sequence[Violation]) -> bool:
+    return any(violation.quantity == "size_bytes" for violation in exceeded)
+
+
+def _smaller_files(manifest: Manifest, size_bytes: int) -> tuple[str, ...]:
+    """What would make the file smaller with the same network; nothing where all of it is INT8."""
+    artefacts = [artefact for member in manifest.members for artefact in member.artefacts]
+    ways = []
+    # TensorRT's FP32 graphs are written as they are built from.
+    whole = [
+        one for one in artefacts if (one.precision, one.stored_as) == ("fp32", "fp32") and one.target != "tensorrt"
+    ]
+    if whole:
+        saved = sum(manifest.parts[name].size_bytes for name in {name for one in whole for name in one.files}) // 2
+        about = format_amount(Amount("bytes", max(size_bytes - saved, 0)))
+        ways.append(f"weights of half the bytes, --store fp16 (about {about})")
+    if any(one.precision != "int8" for one in artefacts):
+        ways.append("weights of a quarter of FP32's bytes, --precision int8 alone")
+    return tuple(ways)
 
 
 def _known(manifest: Manifest, size_bytes: int, budget: Budget) -> dict[Quantity, int]:
@@ -97,7 +118,7 @@ def _hold(
     known: Mapping[Quantity, int],
     budget: Budget,
     *,
-    stored_as_fp32: bool = False,
+    smaller: tuple[str, ...] = (),
 ) -> None:
     exceeded = budget.exceeded_by(known)
     if not exceeded:
@@ -108,9 +129,8 @@ def _hold(
     system = members[0].network.system
     each = size_bytes / parameters if size_bytes and parameters else LEAST_BYTES_A_PARAMETER
     ways: tuple[str, ...] = ways_out(system, budget, members=len(members), bytes_a_parameter=each)
-    if stored_as_fp32 and any(violation.quantity == "size_bytes" for violation in exceeded):
-        half = format_amount(Amount("bytes", size_bytes // 2))
-        ways = (f"weights of half the bytes, --store fp16 (about {half})", *ways)
+    if _is_of_bytes(exceeded):
+        ways = (*smaller, *ways)
     raise BudgetError(
         f"{subject}: {'; '.join(violation.describe() for violation in exceeded)}",
         expected=f"a bundle within the budget {budget.name}",

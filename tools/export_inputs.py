@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from ..runtime.errors import UsageError
 from ..runtime.manifest import Combine, Mean, Median, WeightedMean
 from .options import parse_size
-from .runs import newest_run
+from .runs import RUN_NAME, newest_run, read_run
 from .show import say
 from .weights_option import parse_weights
 
@@ -77,13 +77,21 @@ def find_members(
 
 
 def _newest_run(runs: Path) -> Path:
-    """The student that was finished last, else the ensemble, else whatever has the newest checkpoint."""
+    """The student that was distilled or fine-tuned last, else the ensemble, else whatever has the newest checkpoint."""
     from ..compress.checkpoint import RECORD_NAME
 
-    for kind in ("distill", "teach"):
-        run = newest_run(runs, kind)
-        if run is not None:
-            return run
+    students: list[tuple[str, Path]] = []
+    for path in runs.glob(f"*/{RUN_NAME}"):
+        run = read_run(path.parent)
+        # What quantize only measured is no student.
+        made = run.kind == "distill" or (run.kind == "quantize" and (path.parent / RECORD_NAME).is_file())
+        if made and run.finished is not None:
+            students.append((run.finished, path.parent))
+    if students:
+        return max(students)[1]
+    ensemble = newest_run(runs, "teach")
+    if ensemble is not None:
+        return ensemble
     records = [path for pattern in ("*", "*/*", "*/members/*") for path in runs.glob(f"{pattern}/{RECORD_NAME}")]
     if not records:
         raise UsageError(

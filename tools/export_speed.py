@@ -3,42 +3,69 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..export.kinds import Kind
 from ..export.pack import TARGET_ENGINE, Graph, PackedMember, pack
-from ..profiles.comparison import compare_precisions
+from ..profiles.comparison import Verdict, compare_precisions
 from ..runtime.bundle import write_bundle
 from ..runtime.decode import open_photo
 from ..runtime.engines.engine import available_threads
 from ..runtime.manifest import Provenance, Target
 from ..runtime.views import cut_views
-from .export_artefacts import FloatBundle, float_graphs
+from .export_scorers import FloatBundle, float_graphs
 
-__all__ = ["compare_speed"]
+__all__ = ["Speed", "compare_speed"]
 
 _WARM_UP, _RUNS = 5, 30
 _RUN_HERE: tuple[Target, ...] = ("onnx", "openvino")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Speed:
+    """What was measured, engine by engine.
+
+    Attributes:
+        latencies_ms: median of a graph, by its kind's name.
+        verdicts: of each two of an engine, which they name as ``openvino bf16``.
+        left_out: what could not be run here and why, likewise.
+    """
+
+    latencies_ms: Mapping[str, float] = field(default_factory=dict)
+    verdicts: tuple[Verdict, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def faster_than(self, kind: Kind, unfit: Collection[Kind]) -> Verdict | None:
+        """The verdict of what is fastest over a kind, beyond the noise and ``unfit`` ones apart; None if none is."""
+        engine = TARGET_ENGINE[kind.target]
+        out = {f"{engine} {other.precision}" for other in unfit if other.target == kind.target}
+        mine = f"{engine} {kind.precision}"
+        beaten = [v for v in self.verdicts if v.beyond_noise and v.slower == mine and v.faster not in out]
+        return max(beaten, key=lambda verdict: verdict.ratio, default=None)
+
+
 def compare_speed(
-    floats: FloatBundle, graphs: Mapping[Kind, Mapping[str, Graph]]
-) -> tuple[dict[str, float], tuple[str, ...]]:
+    floats: FloatBundle, graphs: Mapping[Kind, Mapping[str, Graph]], targets: Collection[Target]
+) -> Speed:
     """Measure the graphs of each engine in the same rounds, on a golden photograph, all threads.
 
     FP32 is always among them, and for OpenVINO also what it offers from the FP32 graph (bf16), whether it was asked for
     or not: it may be faster than INT8.
 
-    Returns:
-        The median of each kind in ms by its name, and a sentence for each two of an engine.
+    Args:
+        floats: the members.
+        graphs: by kind and member; those of targets that no engine here runs are passed over.
+        targets: measured even where they have no other graphs than FP32's.
     """
     latencies: dict[str, float] = {}
-    verdicts: list[str] = []
+    verdicts: list[Verdict] = []
+    left_out: dict[str, str] = {}
     for target in _RUN_HERE:
-        kinds = [kind for kind in graphs if kind.target == target]
-        if not kinds:
+        if target not in targets:
             continue
+        kinds = [kind for kind in graphs if kind.target == target]
         base = float_graphs(floats)
         packing = pack(
             "side-by-side",
@@ -74,5 +101,6 @@ def compare_speed(
             )
         for contender in compared.contenders:
             latencies[f"{target} {contender.precision}"] = contender.latency.p50_ms
-        verdicts += [verdict.text for verdict in compared.verdicts]
-    return latencies, tuple(verdicts)
+        verdicts += compared.verdicts
+        left_out |= compared.left_out
+    return Speed(latencies_ms=latencies, verdicts=tuple(verdicts), left_out=left_out)

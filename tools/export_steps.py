@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from ..export.calibration import CALIBRATION_COUNT, CalibrationRecord
 from ..export.convert import ConversionOptions, FloatMember
-from ..export.float_graph import load_graph, plain_float
-from ..export.gate import PARITY_TOLERANCE, ParityTolerance, Reference, write_gated
-from ..export.graph import graph_bytes, store_as_fp16
+from ..export.gate import PARITY_TOLERANCE, Accept, ParityTolerance, judge_parity, parity_refusal, write_judged
 from ..export.kinds import Kind
-from ..export.openvino_graph import to_openvino
-from ..export.pack import CARD_NAME, Graph, PackedMember, Packing, Photograph, pack
-from ..export.rank_gate import rank_refusal
+from ..export.pack import Graph, PackedMember, Packing, Photograph, pack
 from ..profiles.parity import ParityReport
 from ..runtime.bundle import Bundle, refuse_existing
-from ..runtime.errors import UsageError
-from ..runtime.manifest import Artefact, Combine, Mean, Provenance, ScoreScale, StoredAs, Target
-from ..runtime.scorer import Scorer
+from ..runtime.errors import GateError, HonestNoError, UsageError
+from ..runtime.manifest import ScoreScale, StoredAs
 from .export_artefacts import (
     ArtefactReport,
     FloatBundle,
@@ -32,9 +24,12 @@ from .export_artefacts import (
     float_graphs,
     make_artefacts,
     open_scorer,
+    refusal_of,
 )
-from .export_speed import compare_speed
-from .packing import Trained, export_member, float_model, library_versions, torch_reference
+from .export_flags import is_plain
+from .export_records import build_scripts, name_build_parts
+from .export_source import Source, source_of_bundle, source_of_trained
+from .export_speed import Speed, compare_speed
 
 if TYPE_CHECKING:
     from .export_photographs import ExportPhotographs
@@ -48,31 +43,6 @@ __all__ = [
     "source_of_bundle",
     "source_of_trained",
 ]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
-    """What is exported.
-
-    Attributes:
-        floats: makes its members in FP32; called when another precision is wanted.
-        combine: of the mapped scores.
-        scale: the outer scale.
-        golden: photographs to pack.
-        reference: the networks before export, as the parity gate asks them.
-        packed: each member's FP32 graphs for targets, its weights stored as said.
-        provenance: of the bundle.
-        card: its model card; empty for none.
-    """
-
-    floats: Callable[[], tuple[FloatMember, ...]]
-    combine: Combine
-    scale: ScoreScale
-    golden: tuple[Photograph, ...]
-    reference: Reference
-    packed: Callable[[Sequence[Target], StoredAs], list[PackedMember]]
-    provenance: Provenance
-    card: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,20 +71,26 @@ class Exported:
     """What came of an export.
 
     Attributes:
+        kinds: that were wanted.
         bundle: that was written; None where no kind passed.
         parity: reports on what is FP32, against the networks.
+        refused: why a kind failed that gate, by its name.
         artefacts: reports on the other kinds.
         calibration: which images were chosen; None where none were needed.
-        latencies_ms: median of each kind's graph, by its name, where an engine here runs it.
-        speed: verdicts on each engine's precisions against each other.
+        plain_bytes: size of the files of what is FP32, all members together, by the kind's name.
+        stored_as: of its weights.
+        speed: of each engine's precisions against each other.
     """
 
-    bundle: Bundle | None
-    parity: tuple[ParityReport, ...]
-    artefacts: tuple[ArtefactReport, ...]
-    calibration: CalibrationRecord | None
-    latencies_ms: Mapping[str, float] = field(default_factory=dict)
-    speed: tuple[str, ...] = ()
+    kinds: tuple[Kind, ...] = ()
+    bundle: Bundle | None = None
+    parity: tuple[ParityReport, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    artefacts: tuple[ArtefactReport, ...] = ()
+    calibration: CalibrationRecord | None = None
+    plain_bytes: Mapping[str, int] = field(default_factory=dict)
+    stored_as: StoredAs = "fp32"
+    speed: Speed = field(default_factory=Speed)
 
 
 def parity_tolerance(scale: ScoreScale, store: StoredAs, points: float | None = None) -> ParityTolerance:
@@ -123,103 +99,17 @@ def parity_tolerance(scale: ScoreScale, store: StoredAs, points: float | None = 
     return replace(usual, score_points=points or usual.score_points * (scale.high - scale.low) / 100)
 
 
-def source_of_trained(
-    members: Sequence[Trained], *, golden: Sequence[Photograph], combine: Combine | None = None
-) -> Source:
-    """Networks in torch, with score maps to one scale; their scores' mean unless said."""
-    low, high = members[0].score_map.low, members[0].score_map.high
-    return Source(
-        floats=lambda: tuple(float_model(member) for member in members),
-        combine=combine or Mean(),
-        scale=ScoreScale(low=low, high=high),
-        golden=tuple(golden),
-        reference=torch_reference(members),
-        packed=lambda targets, store: [export_member(member, targets, store) for member in members],
-        provenance=Provenance(
-            created=datetime.now(UTC).date().isoformat(),
-            versions=library_versions(),
-            notes={member.name: member.provenance for member in members},
-        ),
-    )
-
-
-def source_of_bundle(bundle: Bundle, *, golden: Sequence[Photograph] = (), threads: int | None = None) -> Source:
-    """A bundle's own graphs; its golden photographs, unless others are given.
-
-    Raises:
-        UsageError: it holds no FP32 graph in ONNX.
-    """
-    manifest = bundle.manifest
-    floats = []
-    for member in manifest.members:
-        found = _float_artefact(member.artefacts)
-        if found is None:
-            held = ", ".join(f"{artefact.target} {artefact.precision}" for artefact in member.artefacts)
-            raise UsageError(
-                f"{manifest.name}, whose member {member.name} holds {held}",
-                expected="an ONNX graph in FP32, from which others are made",
-                mend="export the checkpoint: edgeiqa export CHECKPOINT",
-            )
-        floats.append(
-            FloatMember(
-                name=member.name,
-                preprocess=member.preprocess,
-                score_map=found.score_map,
-                model=plain_float(bundle.read(found.files[0])),
-                outputs=found.outputs,
-                macs=found.macs,
-                parameters=found.parameters,
-            )
-        )
-    scorer = Scorer(bundle, engine="onnxruntime", precision="fp32", threads=threads)
-    note = f"edgeiqa export {manifest.name}.eiqa"
-    provenance = msgspec.structs.replace(
-        manifest.provenance,
-        commands=(*manifest.provenance.commands, note),
-        versions={**manifest.provenance.versions, **library_versions()},
-    )
-    own = [Photograph(photo.name, bundle.read(photo.source)) for photo in manifest.golden]
-    return Source(
-        floats=lambda: tuple(floats),
-        combine=manifest.combine,
-        scale=manifest.scale,
-        golden=tuple(golden or own),
-        reference=scorer.run_views,
-        packed=lambda targets, store: [_packed_again(member, targets, store) for member in floats],
-        provenance=provenance,
-        card=bundle.read(CARD_NAME).decode() if CARD_NAME in manifest.parts else "",
-    )
-
-
-def _float_artefact(artefacts: Sequence[Artefact]) -> Artefact | None:
-    return next((one for one in artefacts if (one.target, one.precision) == ("onnx", "fp32")), None)
-
-
-def _packed_again(member: FloatMember, targets: Sequence[Target], store: StoredAs) -> PackedMember:
-    """The FP32 graphs of a member that is an ONNX graph already."""
-    graphs = []
-    for target in targets:
-        if target == "openvino":
-            files: tuple[bytes, ...] = to_openvino(member.model, store_fp16=store == "fp16")
-        else:
-            files = (graph_bytes(store_as_fp16(load_graph(member.model))) if store == "fp16" else member.model,)
-        graphs.append(
-            Graph(target, "fp32", store, files, member.outputs, macs=member.macs, parameters=member.parameters)
-        )
-    return PackedMember(member.name, member.preprocess, member.score_map, tuple(graphs))
-
-
 def export_kinds(
     path: Path,
     source: Source,
     kinds: Sequence[Kind],
     *,
-    photos: Sequence[Photograph],
+    photos: Sequence[Photograph | Path],
     tolerance: float | None = None,
     store: StoredAs = "fp32",
     quantization: Quantization | None = None,
     overwrite: bool = False,
-    accept: Callable[[Packing], None] | None = None,
+    accept: Accept | None = None,
     tell: Callable[[Exported], None] = lambda _: None,
 ) -> Exported:
     """Export to a bundle named like its file; the first kind is the one that it is scored by.
@@ -235,73 +125,78 @@ def export_kinds(
         store: of FP32's weights.
         quantization: needed where a kind is neither.
         overwrite: whether the file may be replaced.
-        accept: called with what would be written, before the parity gate; what it raises goes through.
-        tell: called with the reports before a gate refuses.
+        accept: called with what would be written, with its parts' bytes before the parity gate, with the file's before
+            that is there; what it raises goes through.
+        tell: called with the reports before a gate or a budget refuses, where there are other kinds than FP32.
 
     Raises:
-        GateError: a kind fails its gate; nothing is written.
+        GateError: a kind fails its gate, or with `Quantization.go_on` all do; nothing is written.
         UsageError: the file exists and may not be replaced, or kinds need what is not given.
         ExportError, MissingExtraError, DataError, PhotoError: a kind cannot be made.
     """
     refuse_existing(path, overwrite=overwrite)
-    plain = [kind for kind in kinds if kind.precision == "fp32" and kind.target != "tensorrt"]
-    others = [kind for kind in kinds if kind not in plain]
-    exported = Exported(bundle=None, parity=(), artefacts=(), calibration=None)
+    exported = Exported(kinds=tuple(kinds), stored_as=store)
+    others = [kind for kind in kinds if not is_plain(kind)]
+    go_on = quantization is not None and quantization.go_on
     graphs: dict[Kind, Mapping[str, Graph]] = {}
     members: Sequence[FloatMember | PackedMember] = ()
-    if others:
-        if quantization is None:
-            raise UsageError(f"{others[0]} without photographs", expected="photographs", mend="name a folder")
-        members = source.floats()
-        floats = FloatBundle(members=members, combine=source.combine, scale=source.scale, golden=source.golden)
-        made, record = _quantized(floats, others, quantization)
-        reports = tuple(report for _, report in made)
-        latencies_ms, speed = compare_speed(
-            floats, {kind: by for kind, (by, _) in zip(others, made, strict=True) if by}
-        )
-        exported = replace(exported, artefacts=reports, calibration=record, latencies_ms=latencies_ms, speed=speed)
-        failed = [report for report in reports if not report.passed]
-        if failed and not quantization.go_on:
-            tell(exported)
-            assert failed[0].rank is not None
-            raise rank_refusal(failed[0].kind, failed[0].rank)
-        graphs |= {kind: by for kind, (by, report) in zip(others, made, strict=True) if report.passed}
-    if plain:
-        packed = members = source.packed([kind.target for kind in plain], store)
-        for place, kind in enumerate(plain):
-            graphs[kind] = {member.name: member.graphs[place] for member in packed}
-    kept = [kind for kind in kinds if kind in graphs]
-    if not kept:
-        return exported
-    packing = pack(
-        path.stem,
-        [
-            PackedMember(
-                member.name,
-                member.preprocess,
-                member.score_map,
-                tuple(graphs[kind][member.name] for kind in kept),
+    try:
+        if others:
+            if quantization is None:
+                raise UsageError(f"{others[0]} without photographs", expected="photographs", mend="name a folder")
+            # One that cannot be read is found before the networks are exported, which takes minutes for large ones.
+            photographs = quantization.photographs()
+            members = source.floats()
+            floats = FloatBundle(members=members, combine=source.combine, scale=source.scale, golden=source.golden)
+            made, record = _quantized(floats, others, quantization, photographs)
+            speed = compare_speed(
+                floats,
+                {kind: by for kind, (by, _) in zip(others, made, strict=True) if by},
+                {kind.target for kind in kinds},
             )
-            for member in members
-        ],
-        combine=source.combine,
-        scale=source.scale,
-        golden=source.golden,
-        provenance=source.provenance,
-        card=source.card,
-        texts=_build_scripts(members, kept),
-    )
-    if accept is not None:
-        accept(packing)
-    limit = parity_tolerance(source.scale, store, tolerance)
-    bundle, parity = write_gated(path, packing, source.reference, photos, tolerance=limit, overwrite=overwrite)
-    return replace(exported, bundle=bundle, parity=parity)
+            reports = tuple(report for _, report in made)
+            exported = replace(exported, artefacts=reports, calibration=record, speed=speed)
+            failed = [report for report in reports if not report.passed]
+            if failed and not go_on:
+                raise refusal_of(failed[0])
+            graphs |= {kind: by for kind, (by, report) in zip(others, made, strict=True) if report.passed}
+        if plain := [kind for kind in kinds if is_plain(kind)]:
+            packed = members = source.packed([kind.target for kind in plain], store)
+            for place, kind in enumerate(plain):
+                graphs[kind] = {member.name: member.graphs[place] for member in packed}
+            exported = replace(exported, plain_bytes={str(kind): _size(graphs[kind]) for kind in plain})
+        packing = _pack(path.stem, source, members, graphs, kinds)
+        if accept is not None:
+            accept(packing.manifest, sum(len(part) for part in packing.parts.values()))
+        kept = [kind for kind in kinds if kind in graphs]
+        limit = parity_tolerance(source.scale, store, tolerance)
+        parity = dict(zip(kept, judge_parity(packing, source.reference, photos, tolerance=limit), strict=True))
+        refusals = {
+            kind: parity_refusal(str(kind), next(report for report in reports if not report.passed))
+            for kind, reports in parity.items()
+            if not all(report.passed for report in reports)
+        }
+        exported = replace(
+            exported,
+            parity=tuple(report for reports in parity.values() for report in reports),
+            refused={str(kind): error.got for kind, error in refusals.items()},
+        )
+        if refusals:
+            # All other kinds were judged against FP32 in ONNX.
+            if not go_on or Kind("onnx", "fp32") in refusals:
+                raise next(iter(refusals.values()))
+            packing = _pack(path.stem, source, members, {k: v for k, v in graphs.items() if k not in refusals}, kinds)
+        gates = [reports for kind, reports in parity.items() if kind not in refusals]
+        return replace(exported, bundle=write_judged(path, packing, gates, overwrite=overwrite, accept=accept))
+    except HonestNoError:
+        if others:
+            tell(exported)
+        raise
 
 
 def _quantized(
-    floats: FloatBundle, kinds: Sequence[Kind], quantization: Quantization
+    floats: FloatBundle, kinds: Sequence[Kind], quantization: Quantization, photographs: ExportPhotographs
 ) -> tuple[list[tuple[dict[str, Graph], ArtefactReport]], CalibrationRecord]:
-    photographs = quantization.photographs()
     with open_scorer(floats, float_graphs(floats)) as reference:
         calibration = calibrate(reference, photographs, count=quantization.count, seed=quantization.seed)
         made = make_artefacts(
@@ -317,14 +212,45 @@ def _quantized(
     return made, calibration.record
 
 
-def _build_scripts(members: Sequence[FloatMember | PackedMember], kinds: Sequence[Kind]) -> dict[str, str]:
-    """For a bundle with TensorRT graphs, by which a device builds its own engines."""
-    if not any(kind.target == "tensorrt" for kind in kinds):
-        return {}
-    from ..export.tensorrt_script import build_script
-    from ..runtime.engines.trt_build import BatchProfile
+def _size(graphs: Mapping[str, Graph]) -> int:
+    return sum(len(file) for graph in graphs.values() for file in graph.files)
 
-    return {
-        f"tensorrt/{member.name}.build_engine.py": build_script(member.preprocess.shapes, BatchProfile())
-        for member in members
-    }
+
+def _pack(
+    name: str,
+    source: Source,
+    members: Sequence[FloatMember | PackedMember],
+    graphs: Mapping[Kind, Mapping[str, Graph]],
+    wanted: Sequence[Kind],
+) -> Packing:
+    """Lay out a bundle of the kinds that there are.
+
+    Raises:
+        GateError: there is none.
+    """
+    kinds = [kind for kind in wanted if kind in graphs]
+    if not kinds:
+        raise GateError(
+            f"none of {', '.join(map(str, wanted))}: each failed its gate or could not be made",
+            expected="at least one that passes",
+            mend="as the table says of each; nothing was written",
+        )
+    packing = pack(
+        name,
+        [
+            PackedMember(
+                member.name,
+                member.preprocess,
+                member.score_map,
+                tuple(graphs[kind][member.name] for kind in kinds),
+            )
+            for member in members
+        ],
+        combine=source.combine,
+        scale=source.scale,
+        golden=source.golden,
+        provenance=source.provenance,
+        card=source.card,
+        texts=build_scripts(members, kinds),
+    )
+    return name_build_parts(packing)

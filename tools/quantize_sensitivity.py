@@ -54,6 +54,7 @@ class SensitivityCall:
         seed: of all draws.
         options: of the conversion; its recipe, where it has one.
         limits: of the rank gate.
+        hold_drop: whether its limit of the SRCC lost to opinions was asked for, and not the usual one.
         runs: folder of runs.
         threads: of the engine and of reading files; None for all processors.
     """
@@ -71,6 +72,7 @@ class SensitivityCall:
     seed: int = 0
     options: ConversionOptions = field(default_factory=ConversionOptions)
     limits: RankLimits = field(default_factory=RankLimits)
+    hold_drop: bool = False
     runs: Path = Path("runs")
     threads: int | None = None
 
@@ -114,6 +116,8 @@ def run_sensitivity(call: SensitivityCall) -> Sensitivity:
         split=call.split,
         most=call.calibration_count,
         seed=call.seed,
+        gated=call.auto_mixed,
+        hold_drop=call.hold_drop,
         threads=call.threads,
     )
     items = choose_views(photographs.judged, count=call.count, seed=call.seed)

@@ -141,6 +141,7 @@ def answer_sensitivity(
             network=network,
             options=conversion_options(flags["recipe"], flags["cpu"], None, runs),
             limits=rank_limits(flags["least_srcc"], flags["max_srcc_drop"], flags["max_change"]),
+            hold_drop=flags["max_srcc_drop"] is not None,
             runs=runs,
             threads=threads,
             seed=flags["seed"] or 0,

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 
 import click
 
 from ..profiles.measurement import host_facts
+from ..runtime.engines.cpu import cpu_flags, lacks_vnni
 from ..runtime.engines.cuda import find_gpu
 from ..runtime.engines.engine import ENGINES, available_threads, installed_engines
 from ..runtime.engines.trt import why_no_tensorrt
-from ..runtime.errors import EdgeIQAError
-from ..runtime.scorer import Scorer, default_bundle
+from ..runtime.errors import EdgeIQAError, EngineError
+from ..runtime.scorer import Scorer, choose_artefact, default_bundle
 from ..runtime.verify import verify
 from ..runtime.version import __version__
 from .options import json_option
@@ -90,13 +91,35 @@ def doctor(as_json: bool) -> None:
             "unknown on this system" if flags is None else ", ".join(f"{f} ({_CPU_FLAGS[f]})" for f in flags) or "none"
         )
         click.echo(f"CPU features that matter here: {known}")
+        if lacks_vnni():
+            click.echo(
+                "no VNNI: INT8 graphs with 8-bit weights take longer on onnxruntime, and are refused on OpenVINO"
+            )
     if any(answers[name] != "verified" for name, found in engines.items() if found and name not in unable):
         sys.exit(1)
 
 
 def _why_unable(engine: str) -> str:
-    """Why an engine that is installed runs nothing on this machine; empty where it does."""
-    return why_no_tensorrt(find_gpu(), native=find_spec("tensorrt") is not None) if engine == "tensorrt" else ""
+    """Why an engine that is installed cannot run the default bundle on this machine; empty where it can."""
+    if engine == "tensorrt":
+        return why_no_tensorrt(find_gpu(), native=find_spec("tensorrt") is not None)
+    if engine == "openvino" and lacks_vnni():
+        # What else is wrong with the bundle or the library is told when it is asked for its answers.
+        with contextlib.suppress(EdgeIQAError, ImportError):
+            return _why_saturated()
+    return ""
+
+
+def _why_saturated() -> str:
+    from ..runtime.engines.ov import OpenVinoEngine
+
+    manifest = default_bundle().manifest
+    try:
+        for member in manifest.members:
+            OpenVinoEngine.require_processor(choose_artefact(member, "openvino", manifest.precision))
+    except EngineError as error:
+        return error.got
+    return ""
 
 
 def _answers(engine: str) -> str:
@@ -118,13 +141,5 @@ def _version(library: str) -> str | None:
 
 def _cpu_flags() -> list[str] | None:
     """Those of the table that the CPU has; None where the system does not tell."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    for line in text.splitlines():
-        name, _, flags = line.partition(":")
-        if name.strip() in ("flags", "Features"):
-            present = set(flags.split())
-            return [flag for flag in _CPU_FLAGS if flag in present]
-    return None
+    found = cpu_flags()
+    return None if found is None else [flag for flag in _CPU_FLAGS if flag in found.names]

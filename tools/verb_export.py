@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -12,6 +13,7 @@ import click
 from ..runtime.bundle import Bundle, refuse_existing
 from ..runtime.errors import UsageError
 from ..runtime.manifest import Precision, StoredAs, Target
+from .export_flags import is_plain, refuse_unused
 from .export_inputs import find_members, only_bundle, parse_combine, read_golden
 from .options import (
     PathArgument,
@@ -28,7 +30,7 @@ from .show import say
 
 if TYPE_CHECKING:
     from ..export.kinds import Kind
-    from ..export.pack import Packing, Photograph
+    from ..export.pack import Photograph
     from ..profiles.budget import Budget
     from ..runtime.manifest import Manifest
     from .export_steps import Source
@@ -92,6 +94,16 @@ _PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
 @click.option(
     "--max-srcc-drop", type=click.FloatRange(min=0), help="To opinions, upper end of the interval. [default: .03]"
 )
+@click.option(
+    "--max-swapped-share",
+    type=click.FloatRange(0, 1),
+    help="Of the pairs of photographs that change order, such as .02. [default: not held]",
+)
+@click.option(
+    "--swap-margin",
+    type=click.FloatRange(min=0),
+    help="Points by which such a pair must have moved to count. [default: a hundredth of the scale]",
+)
 @click.option("--max-change", type=click.FloatRange(min=0), help="Of any one score, in points. [default: not held]")
 @click.option("--compute-capability", "capabilities", help="Of TensorRT engines, such as 86,89.")
 @click.option(
@@ -134,6 +146,8 @@ def export(
     cpu: str,
     least_srcc: float | None,
     max_srcc_drop: float | None,
+    max_swapped_share: float | None,
+    swap_margin: float | None,
     max_change: float | None,
     capabilities: str | None,
     golden: tuple[Path, ...],
@@ -149,8 +163,8 @@ def export(
 
     FP32 is compared with torch through the runtime's own path, file in and score out; every other precision is held to
     FP32's ranking by the rank gate, on photographs that no stage trained on, after its score map is fitted again. If a
-    gate fails, nothing is written and the exit status is 1. Networks are held to --budget before the export, and the
-    file before it is written.
+    gate fails, nothing is written and the exit status is 1; with --all, if none passes. Networks are held to --budget
+    before the export, and the file before it is written.
     """
     from ..export.kinds import kinds_of
 
@@ -158,13 +172,13 @@ def export(
     if everything and precisions:
         raise UsageError("--all and --precision", expected="one of them", mend="leave one out")
     kinds = _all_kinds(chosen) if everything else kinds_of(chosen, cast("tuple[Precision, ...]", precisions))
-    plain = all(kind.precision == "fp32" and kind.target != "tensorrt" for kind in kinds)
+    refuse_unused(kinds)
+    plain = all(is_plain(kind) for kind in kinds)
     require_libraries(_libraries(kinds, plain=plain), "compress,export")
     from ..export.pack import golden_photographs
-    from .export_options import conversion_options, rank_limits
+    from .export_options import conversion_options, parity_photographs, rank_limits
     from .export_show import tell_export
     from .export_steps import Quantization, export_kinds
-    from .packing import read_photographs
 
     if device is not None:
         from ..profiles.device import load_device
@@ -178,9 +192,19 @@ def export(
     if output is not None:
         require_name(output)
         refuse_existing(output, overwrite=overwrite)
-    options = conversion_options(recipe, cpu, capabilities, runs)
+    # Defaults of edgeiqa.toml may be for other kinds than this call's.
+    options = conversion_options(
+        recipe if any(kind.precision == "int8" for kind in kinds) else None,
+        cpu,
+        capabilities if any(kind.target == "tensorrt" for kind in kinds) else None,
+        runs,
+    )
     golden_photos = read_golden(golden) if golden else ()
-    photos = read_photographs(find_photographs((images,))) if images else golden_photos or golden_photographs()
+    photos: Sequence[Photograph | Path] = golden_photos or golden_photographs()
+    if images and any(is_plain(kind) for kind in kinds):
+        photos = parity_photographs(images)
+    elif images:
+        find_photographs((images,))
     path_of_bundle = only_bundle(inputs)
     members: list[Trained] = []
     folders: list[Path] = []
@@ -203,14 +227,18 @@ def export(
             split=split,
             most=calibration_count,
             seed=seed,
+            hold_drop=max_srcc_drop is not None,
         ),
         count=calibration_count,
         seed=seed,
         options=options,
-        limits=rank_limits(least_srcc, max_srcc_drop, max_change),
+        limits=rank_limits(
+            least_srcc, max_srcc_drop, max_change, max_swapped_share=max_swapped_share, swap_margin=swap_margin
+        ),
         go_on=everything,
     )
     say(f"exporting {name} to {', '.join(map(str, kinds))}")
+    tell = partial(tell_export, path=path, as_json=as_json, started=started, lacking=chosen if everything else ())
     exported = export_kinds(
         path,
         source,
@@ -220,13 +248,10 @@ def export(
         tolerance=tolerance,
         quantization=None if plain else quantization,
         overwrite=overwrite,
-        accept=None if limits is None else partial(_accept, members, limits),
-        tell=lambda refused: tell_export(refused, path, as_json, started),
+        accept=None if limits is None else partial(_hold, members, limits),
+        tell=tell,
     )
-    if limits is not None and exported.bundle is not None:
-        # A file is some kilobytes more than its parts.
-        _hold(members, limits, exported.bundle.manifest, exported.bundle.size_bytes)
-    tell_export(exported, path, as_json, started, lacking=chosen if everything else ())
+    tell(exported)
 
 
 def _libraries(kinds: tuple[Kind, ...], *, plain: bool) -> tuple[str, ...]:
@@ -273,10 +298,6 @@ def _of_bundle(path: Path, golden: tuple[Photograph, ...], combine: str, limits:
     if limits is not None:
         hold_graphs(bundle.manifest, 0, limits)
     return source_of_bundle(bundle, golden=golden), f"{path.stem}-export"
-
-
-def _accept(members: list[Trained], limits: Budget, packing: Packing) -> None:
-    _hold(members, limits, packing.manifest, sum(len(part) for part in packing.parts.values()))
 
 
 def _hold(members: list[Trained], limits: Budget, manifest: Manifest, size_bytes: int) -> None:

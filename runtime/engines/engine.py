@@ -180,6 +180,14 @@ class GraphEngine(ABC):
             )
         return results
 
+    @classmethod  # noqa: B027 - an engine that runs all that it loads has nothing to refuse
+    def require_processor(cls, artefact: Artefact) -> None:
+        """Refuse an artefact that this machine's processor would compute wrongly.
+
+        Raises:
+            EngineError: it would.
+        """
+
     @abstractmethod
     def _load(
         self, files: Sequence[bytes], precision: Precision, threads: int
@@ -228,7 +236,7 @@ def open_engine(
     Raises:
         UsageError: there is no engine of that name.
         MissingExtraError: its library is not installed.
-        EngineError: it does not run this artefact.
+        EngineError: it does not run this artefact, or not rightly on this processor.
     """
     if name not in ENGINES:
         raise UsageError(f"engine {name!r}", expected=f"one of {', '.join(ENGINES)}", mend="name one of these")
@@ -247,6 +255,7 @@ def open_engine(
             raise
         raise MissingExtraError(f"no {error.name}", expected=f"{error.name}, to run on {name}", mend=install) from None
     engine_class: type[GraphEngine] = getattr(module, class_name)
+    engine_class.require_processor(artefact)
     return engine_class(files, inputs=inputs, outputs=artefact.outputs, precision=artefact.precision, threads=threads)
 
 

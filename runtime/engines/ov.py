@@ -9,7 +9,8 @@ import openvino
 from numpy.typing import NDArray
 
 from ..errors import EngineError
-from ..manifest import Precision
+from ..manifest import INT8_ON_X86, Artefact, Precision
+from .cpu import lacks_vnni
 from .engine import GraphEngine, GraphInput
 
 __all__ = ["OpenVinoEngine", "compile_settings", "read_graph"]
@@ -51,6 +52,23 @@ class OpenVinoEngine(GraphEngine):
 
     name = "openvino"
     version = openvino.__version__.split("-")[0]
+
+    @classmethod
+    def require_processor(cls, artefact: Artefact) -> None:
+        """Refuse 8-bit weights on x86 without VNNI, where OpenVINO's sums saturate; it has no switch for exact ones.
+
+        Where the system does not tell what the processor has, it runs; `verify` compares the golden answers.
+
+        Raises:
+            EngineError: it is such a graph and such a processor.
+        """
+        if artefact.precision == "int8" and artefact.capability != INT8_ON_X86 and lacks_vnni():
+            raise EngineError(
+                "an INT8 graph with 8-bit weights on an x86 processor without VNNI, where OpenVINO's sums saturate",
+                expected="a processor with VNNI, or 7-bit weights",
+                mend="run an ONNX graph with --engine onnxruntime, which computes it exactly, or FP32 with --precision "
+                "fp32; or export with 7-bit weights: --recipe FAMILY-openvino-7bit",
+            )
 
     def _load(
         self, files: Sequence[bytes], precision: Precision, threads: int

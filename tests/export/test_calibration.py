@@ -109,6 +109,7 @@ def test_the_record_of_a_choice() -> None:
     pool = candidates({"": 90, "noise": 30})
     chosen = choose_calibration(pool, 40, seed=3)
     record = record_calibration(pool, chosen, wanted=40, seed=3, source="photographs of the tests")
+    assert (record.photographs, record.versions) == (40, 10)
     assert (record.wanted, record.count, record.seed, record.source) == (40, 40, 3, "photographs of the tests")
     assert [(s.distortion, s.candidates, s.count) for s in record.strata] == [("", 90, 30), ("noise", 30, 10)]
     undistorted = [pool[place].score for place in chosen if not pool[place].distortion]
@@ -120,7 +121,28 @@ def test_the_record_of_a_choice() -> None:
     assert other.keys_sha256 != record.keys_sha256
 
 
-@pytest.mark.parametrize("forged", [{"count": 39}, {"wanted": 20}, {"keys_sha256": "no"}, {"strata": ()}])
+def test_a_photograph_and_its_distorted_versions_are_one() -> None:
+    pool = [
+        CalibrationCandidate(key=f"{place:02x}{what}", score=float(place), distortion=kind)
+        for place in range(10)
+        for kind, what in (("", ""), ("blur", " blur 1"), ("blur", " blur 2"))
+    ]
+    record = record_calibration(pool, choose_calibration(pool, 30), wanted=30, seed=0, source="")
+    assert (record.count, record.photographs, record.versions) == (30, 10, 20)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"count": 39},
+        {"wanted": 20},
+        {"keys_sha256": "no"},
+        {"strata": ()},
+        {"photographs": 0},
+        {"photographs": 41},
+        {"versions": 1},
+    ],
+)
 def test_a_record_that_does_not_add_up_is_refused(forged: dict[str, Any]) -> None:
     pool = candidates({"": 90})
     record = record_calibration(pool, choose_calibration(pool, 40), wanted=40, seed=0, source="")

@@ -30,12 +30,24 @@ def test_every_family_has_a_recipe_for_every_target() -> None:
             assert RECIPES[recipe.name] is recipe
             assert (recipe.activations == "symmetric") == (target == "tensorrt")
             assert msgspec.json.decode(msgspec.json.encode(recipe), type=QuantRecipe) == recipe
-    assert len(RECIPES) == len(get_args(Family)) * len(schemes)
+    # And with 7-bit weights for both engines on x86.
+    assert len(RECIPES) == len(get_args(Family)) * (len(schemes) + 2)
     for target in schemes:
         mobile = default_recipe("mobilenetv3", target)  # type: ignore[arg-type]
         assert mobile.float_gates
         assert set(mobile.float_operators) == {"HardSwish", "HardSigmoid"}
         assert mobile.bias_correction == "full"
+
+
+@pytest.mark.parametrize("target", ["onnx", "openvino"])
+def test_seven_bit_weights_by_name(target: str) -> None:
+    plain, seven = RECIPES[f"convnext-{target}"], RECIPES[f"convnext-{target}-7bit"]
+    assert seven == msgspec.structs.replace(plain, name=f"convnext-{target}-7bit", weight_bits=7)
+    assert (plain.processor, seven.processor) == ("x86-64 with VNNI", "x86-64")
+
+
+def test_which_processors_a_recipe_is_for() -> None:
+    assert (RECIPES["vit-onnx-arm"].processor, RECIPES["vit-tensorrt"].processor) == ("Arm", "")
 
 
 def test_an_unknown_family() -> None:
@@ -49,6 +61,7 @@ def test_an_unknown_family() -> None:
         ({"name": ""}, "without a name"),
         ({"scheme": "tensorrt", "activations": "asymmetric"}, "asymmetric"),
         ({"scheme": "s8s8", "weight_bits": 7}, "7-bit"),
+        ({"scheme": "tensorrt", "weight_bits": 7}, "7-bit"),
         ({"scheme": "openvino", "quantizer": "onnxruntime", "bias_correction": "none"}, "onnxruntime's quantizer"),
         ({"quantizer": "onnxruntime", "bias_correction": "fast"}, "onnxruntime's quantizer"),
         (

@@ -74,6 +74,19 @@ def test_answers_near_those_in_fp32_and_a_batch_that_changes_nothing() -> None:
     np.testing.assert_allclose(np.concatenate(alone), together["score"], rtol=1e-4, atol=1e-5)
 
 
+def test_7_bit_weights() -> None:
+    """For x86 without VNNI. Depthwise ones have no sums of pairs across channels, and nncf leaves them 8 bits."""
+    largest = {}
+    for bits in (7, 8):
+        model = read(quantized(recipe("openvino", activations="asymmetric", weight_bits=bits)))
+        stored = [node for node in model.get_ops() if node.get_type_name() == "Constant"]
+        weights = [node.data for node in stored if node.get_element_type() == openvino.Type.i8]
+        dense = [values for values in weights if values.ndim < 5]
+        assert len(dense) == 14
+        largest[bits] = max(int(np.abs(values.astype(int)).max()) for values in dense)
+    assert largest[7] <= 64 < largest[8]
+
+
 def test_bias_correction_finds_the_biases() -> None:
     uncorrected = recipe("openvino", activations="asymmetric")
     assert quantized(uncorrected)[1] != quantized()[1]

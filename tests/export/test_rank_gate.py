@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,12 +103,13 @@ def test_the_default_bundle_against_itself_changes_nothing(tmp_path: Path) -> No
         paths.append(tmp_path / f"{photo.name}.jpg")
         paths[-1].write_bytes(photo.data)
     done: list[tuple[int, int]] = []
-    mos = [float(place) for place in range(len(paths))]
+    mos = [math.nan, *(float(place) for place in range(1, len(paths)))]
     report = gate_rank(
         scorer,
         scorer,
         paths,
         mos=mos,
+        versions=5,
         least_srcc=1.0,
         max_srcc_drop=0.0,
         max_swapped_share=0.0,
@@ -115,7 +117,7 @@ def test_the_default_bundle_against_itself_changes_nothing(tmp_path: Path) -> No
         resamples=100,
         on_photo=lambda *at: done.append(at),
     )
-    assert report.passed
+    assert report.passed and (report.opinions, report.versions) == (LEAST_GATE_PHOTOS - 1, 5)
     assert (report.srcc, report.largest_change, report.mean_change, report.swapped_share) == (1.0, 0.0, 0.0, 0.0)
     assert (report.engine, report.precision, report.photos) == (scorer.engine, scorer.precision, LEAST_GATE_PHOTOS)
     assert report.images_sha256 == hash_photos(photo.data for photo in PHOTOS)

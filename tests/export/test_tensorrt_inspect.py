@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 from edgeiqa.export.float_graph import load_graph
-from edgeiqa.export.tensorrt_inspect import inspect_engine, read_json_listing, read_listing
+from edgeiqa.export.tensorrt_inspect import (
+    EngineLayers,
+    LayerPrecision,
+    ProductPrecision,
+    inspect_engine,
+    read_json_listing,
+    read_listing,
+)
 from edgeiqa.export.tensorrt_library import TensorRtLibrary
 from edgeiqa.runtime.engines.trt_build import BuiltEngine
 
@@ -50,7 +57,43 @@ def test_a_product_is_the_layer_that_multiplies_and_not_the_kernel_beside_it() -
     assert (product.node, product.operator, product.layer) == ("first", "Conv", "first_myl0_2")
     assert (product.precision, product.quantized) == ("int8", True)
     assert layers.missing == ("second", "head")
-    assert layers.summary().startswith("1 products: 1 in int8; 1 of the 1 that the graph quantizes")
+    assert layers.summary().startswith("1 products of the engine: 1 in int8; 1 of the 1 that the graph quantizes")
+    assert not layers.lacks_int8
+
+
+def product(precision: str) -> ProductPrecision:
+    return ProductPrecision(node="first", operator="Conv", layer="first", precision=precision, quantized=True)
+
+
+def layer(inputs: tuple[str, ...], weights: str) -> LayerPrecision:
+    return LayerPrecision(name="first", kind="gemm", nodes=(), inputs=inputs, weights=weights, outputs=("fp32",))
+
+
+@pytest.mark.parametrize(
+    ("products", "missing", "layers", "lacks"),
+    [
+        (["fp32", "fp16"], (), [], True),
+        (["fp32", "int8"], (), [], False),
+        # Weights alone are not INT8 by INT8, and are not nothing: the summary tells.
+        (["fp32", "int8 weights"], (), [], False),
+        # What is not known is not held against an engine.
+        ([], (), [], False),
+        (["not told"], (), [], False),
+        (["fp32"], ("second",), [layer(("int8",), "int8")], False),
+        (["fp32"], ("second",), [layer(("fp32",), "fp32")], True),
+    ],
+)
+def test_whether_no_product_is_int8(
+    products: list[str], missing: tuple[str, ...], layers: list[LayerPrecision], lacks: bool
+) -> None:
+    told = EngineLayers(
+        source="builder",
+        reason="no GPU",
+        layers=tuple(layers),
+        products=tuple(map(product, products)),
+        missing=missing,
+    )
+    assert told.lacks_int8 == lacks
 
 
 @pytest.mark.parametrize("text", ["", "Layers:\n", "Layers:\nfirst\nsecond\n", "Name: a, LayerType: b"])

@@ -80,6 +80,7 @@ def test_accepted_is_not_int8() -> None:
     assert len(layers.products) == 3
     assert all(product.precision in ("fp32", "int8 weights") for product in layers.products)
     assert layers.counts["fp32"] == 2
+    assert not layers.lacks_int8 and "1 in int8 weights" in layers.summary()
 
 
 @pytest.mark.parametrize("capability", tensorrt_library.RTX_CAPABILITIES)

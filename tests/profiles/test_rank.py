@@ -42,6 +42,7 @@ def test_the_figures_of_known_scores() -> None:
         engine="onnxruntime",
         precision="int8",
         photos=4,
+        versions=0,
         images_sha256=HASH,
         not_finite=0,
         worst_photo="3.jpg",
@@ -49,6 +50,7 @@ def test_the_figures_of_known_scores() -> None:
         distinct_got=4,
         least_srcc=0.8,
         srcc=1 - 6 * 2 / (4 * 15),
+        opinions=0,
         max_srcc_drop=None,
         srcc_drop=None,
         level=0.95,
@@ -182,6 +184,35 @@ def test_the_bound_of_the_drop_is_held_and_not_the_drop() -> None:
     assert check(scores, changed, max_srcc_drop=0.0).passed
 
 
+def test_the_drop_is_that_on_photographs_with_opinions() -> None:
+    mos, scores, changed = students(90, 0.99, seed=2)
+    rated = np.arange(90) % 3 > 0
+    report = check(scores, changed, mos=np.where(rated, mos, math.nan))
+    assert (report.photos, report.opinions) == (90, 60)
+    assert report.srcc_drop == check(scores[rated], changed[rated], mos=mos[rated]).srcc_drop
+    assert report.srcc == check(scores, changed).srcc and check(scores, changed).opinions == 0
+    assert msgspec.json.decode(msgspec.json.encode(report), type=RankReport) == report
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_one_score_for_all_that_have_opinions_fails(side: int) -> None:
+    mos, scores, _ = students(60, 1.0)
+    sides = [scores, scores.copy()]
+    sides[side][:30] = 50.0
+    opinions = np.where(np.arange(60) < 30, mos, math.nan)
+    report = check(*sides, mos=opinions, least_srcc=-1.0, max_srcc_drop=2.0)
+    assert not report.passed and report.srcc is not None and report.srcc_drop is None
+    assert report.failures == ("the same score of one side for all 30 photographs with opinions: they have no order",)
+    assert msgspec.json.decode(msgspec.json.encode(report), type=RankReport) == report
+
+
+def test_versions_are_told() -> None:
+    assert check([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], versions=2).versions == 2
+    for versions in (-1, 3):
+        with pytest.raises(RecordError, match="rank report"):
+            check([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], versions=versions)
+
+
 def test_a_harmless_change_passes_by_default_and_a_careless_one_does_not() -> None:
     passed = {
         similarity: sum(
@@ -224,7 +255,7 @@ def test_limits_that_are_none_are_refused(limit: str, value: float) -> None:
         check([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], **{limit: value})
 
 
-@pytest.mark.parametrize("mos", [[1.0, math.nan, 3.0], [2.0, 2.0, 2.0]])
+@pytest.mark.parametrize("mos", [[1.0, math.nan, 3.0], [1.0, math.inf, 3.0], [2.0, 2.0, 2.0]])
 def test_opinions_that_judge_nothing_are_refused(mos: list[float]) -> None:
     with pytest.raises(DataError, match="opinion"):
         check([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], mos=mos)
@@ -256,6 +287,10 @@ def test_pairs_of_nothing_are_refused(scores: tuple[list[float], list[float]]) -
         {"images_sha256": "abc"},
         {"not_finite": 1},
         {"max_srcc_drop": None},
+        {"opinions": 0},
+        {"opinions": 2},
+        {"opinions": 61},
+        {"versions": 60},
         {"srcc_drop": None},
         {"srcc_drop": Interval(value=0.0, low=0.1, high=-0.1)},
         {"srcc_drop": Interval(value=0.0, low=math.nan, high=math.nan)},

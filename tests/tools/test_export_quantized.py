@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import pytest
 from edgeiqa.runtime.bundle import Bundle
 from edgeiqa.runtime.scorer import Scorer
 from edgeiqa.runtime.verify import verify
+from edgeiqa.tools.distill_inputs import PhotographSource
+from edgeiqa.tools.runs import finish_run, start_run
+from edgeiqa.tools.sample_photographs import sample_photographs
 
 from .command import edgeiqa, files_in, require_refusal, rewritten
 from .teach_runs import save_labelled, teach_run
@@ -103,6 +107,10 @@ def test_all_kinds_in_one_table(member: Path, in_folder: Path) -> None:
     for kind in ("onnx fp16", "onnx int8", "openvino bf16", "openvino int8", "tensorrt fp16", "tensorrt int8"):
         assert kind in ran.out
     assert "onnx bf16" in ran.out and "not made" in ran.out
+    for kind in ("onnx fp32", "openvino fp32"):
+        (line,) = [line for line in ran.out.splitlines() if line.strip().startswith(kind)]
+        size, latency = (float(cell) for cell in line.split()[2:4])
+        assert size > 0 and latency > 0 and "passed; " in line
     kept = {(one.target, one.precision) for one in Bundle.open(Path("all.eiqa")).manifest.members[0].artefacts}
     assert {("onnx", "fp32"), ("onnx", "int8"), ("openvino", "int8"), ("tensorrt", "int8")} <= kept
 
@@ -111,9 +119,9 @@ def test_from_a_bundle(small_bundle: Path, member: Path, in_folder: Path) -> Non
     photographs = member.parents[3] / "data/images"
     judged = in_folder / "judged"
     judged.mkdir()
-    for place in range(3):
+    for place in range(30):
         shutil.copy(photographs / f"{place:02}.jpg", judged)
-    flags = ("--calibration", photographs, "--images", judged, *LOOSE)
+    flags = ("--calibration", photographs, "--images", judged, "--least-srcc", -1, "--calibration-count", 32)
     ran = edgeiqa("export", small_bundle, "--precision", "int8", *flags, "-o", "small8.eiqa")
     assert ran.code == 0, ran.err
     before, after = Bundle.open(small_bundle).manifest, Bundle.open(Path("small8.eiqa")).manifest
@@ -156,12 +164,46 @@ def test_what_does_not_go_together_is_refused(
     assert not files_in(in_folder)
 
 
-def test_the_same_bytes_count_once(member: Path, in_folder: Path) -> None:
-    folder = in_folder / "same"
-    folder.mkdir()
-    for place in range(20):
-        shutil.copy(member.parents[3] / "data/images/40.jpg", folder / f"{place}.jpg")
-    # Versions of one photograph differ, and may do; the same bytes count once.
-    ran = edgeiqa("export", member, "--precision", "int8", "--calibration", folder, *LOOSE, "-o", "one.eiqa")
+def test_copies_and_versions_of_few_photographs_are_not_enough(member: Path, in_folder: Path) -> None:
+    same, one = in_folder / "same", in_folder / "one"
+    for folder, count in ((same, 20), (one, 1)):
+        folder.mkdir()
+        for place in range(count):
+            shutil.copy(member.parents[3] / "data/images/40.jpg", folder / f"{place}.jpg")
+    before = files_in(in_folder)
+    for named, words in (
+        (("--calibration", same), ("1 photographs to calibrate on: same", "at least 16", "--calibration FOLDER")),
+        (("--images", one), ("0 photographs for the gate to judge: one", "at least 30", "--images FOLDER")),
+    ):
+        ran = edgeiqa("export", member, "--precision", "int8", *named, *LOOSE, "-o", "few.eiqa")
+        require_refusal(ran, *words)
+    assert files_in(in_folder) == before
+
+
+def test_photographs_and_versions_of_them_are_told_apart(member: Path, in_folder: Path) -> None:
+    ran = edgeiqa("export", member, "--precision", "int8", *LOOSE, "-o", "told.eiqa")
     assert ran.code == 0, ran.err
-    assert gates(Bundle.open(Path("one.eiqa")))["quantization"]["calibration"]["count"] == 32
+    told = gates(Bundle.open(Path("told.eiqa")))
+    assert (told["rank"]["photos"], told["rank"]["versions"], told["rank"]["opinions"]) == (32, 0, 32)
+    calibration = told["quantization"]["calibration"]
+    assert calibration["count"] == 32 and 16 <= calibration["photographs"] <= 28
+    assert calibration["versions"] == sum(one["count"] for one in calibration["strata"] if one["distortion"]) > 0
+    assert "the selection part of teach-pair-001, 32 photographs" in calibration["source"]
+
+
+def test_a_student_of_the_sample_photographs_is_exported_and_it_is_said(run_folder: Path, in_folder: Path) -> None:
+    source = PhotographSource(data=None, images=None, unlabelled=(), split=None, score_range=(0.0, 100.0), samples=True)
+    run = start_run(in_folder / "runs", "distill", "small", {"photographs": source.settings})
+    shutil.copytree(run_folder / "first", run, dirs_exist_ok=True)
+    held_out = hashlib.sha256(sample_photographs()[0].read_bytes()).hexdigest()
+    (run / "selection.csv").write_text(f"image,sha256,kind,mos\n{sample_photographs()[0].name},{held_out},,\n")
+    finish_run(run)
+    flags = ("--precision", "fp16", "--least-srcc", -1, "--calibration-count", 16, "-o", "samples.eiqa")
+    ran = edgeiqa("export", *flags)
+    assert ran.code == 0, ran.err
+    assert "sample photographs" in ran.err and "name your own" in ran.err
+    rank = gates(Bundle.open(Path("samples.eiqa")))["rank"]
+    assert (rank["photos"], rank["versions"], rank["opinions"]) == (48, 47, 0)
+    # A limit that is asked for is held, or refused.
+    held = edgeiqa("export", *flags, "--overwrite", "--max-srcc-drop", 1)
+    require_refusal(held, "--max-srcc-drop, and 0 of 1 photographs", "--data mos.csv")

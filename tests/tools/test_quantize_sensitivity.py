@@ -31,10 +31,10 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    """Sixteen photographs to calibrate on, two to judge by."""
+    """Sixteen photographs to calibrate on, thirty to judge by."""
     root = tmp_path_factory.mktemp("sensitivity")
-    for place in range(18):
-        part = "judged" if place < 2 else "calibration"
+    for place in range(46):
+        part = "calibration" if 2 <= place < 18 else "judged"
         save_photo(root / part / f"{place:02}.jpg", 100 + place, blur=place % 3, size=(96, 80))
     quick = root / "quick.json"
     quick.write_bytes(
@@ -176,6 +176,23 @@ def test_a_search_that_really_quantizes(
     assert ran.code == 0, ran.err
     assert passed == [False, True] and "expected at most 0.0001" in ran.err
     assert parse_recipe(str(path)).float_blocks == ranked.ranking
+
+
+@pytest.mark.usefixtures("ranked")
+def test_few_photographs_will_do_to_measure_and_not_to_search(
+    folders: tuple[str, ...], small_bundle: Path, tmp_path: Path
+) -> None:
+    for place in range(2):
+        save_photo(tmp_path / "two" / f"{place}.jpg", 90 + place, size=(96, 80))
+    before = files_in(tmp_path)
+    named = tuple(f"{tmp_path}/two" if word.endswith("/judged") else word for word in folders)
+    ran = edgeiqa("quantize", small_bundle, "--sensitivity", *named)
+    assert ran.code == 0, ran.err
+    search = ("quantize", small_bundle, "--auto-mixed", "-o", tmp_path / "mixed.json")
+    require_refusal(edgeiqa(*search, *named), "2 photographs for the gate to judge: two", "--images FOLDER")
+    # A limit that is asked for is held, or refused.
+    require_refusal(edgeiqa(*search, *folders, "--max-srcc-drop", "0.1"), "--max-srcc-drop, and 0 of 30")
+    assert files_in(tmp_path) == before
 
 
 @pytest.mark.parametrize(

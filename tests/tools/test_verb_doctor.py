@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from edgeiqa.runtime.bundle import Bundle
+from edgeiqa.runtime.engines import cpu
+from edgeiqa.runtime.engines.cpu import CpuFlags
 from edgeiqa.runtime.scorer import Scorer
 from edgeiqa.runtime.version import __version__
 from edgeiqa.tools import verb_doctor
@@ -87,6 +89,29 @@ def test_an_installation_without_the_default_bundle(monkeypatch: pytest.MonkeyPa
     ran = edgeiqa("doctor", "--json")
     assert ran.code == 1
     assert "BundleFormatError" in ran.object["engines"]["onnxruntime"]["default_bundle"]
+
+
+def test_int8_on_a_processor_whose_sums_saturate(
+    monkeypatch: pytest.MonkeyPatch, small_bundle: Path, tmp_path: Path
+) -> None:
+    def int8(manifest: dict[str, Any]) -> None:
+        manifest["precision"] = "int8"
+        for artefact in manifest["members"][0]["artefacts"]:
+            artefact |= {"precision": "int8", "stored_as": "int8", "capability": "x86-64 with VNNI"}
+
+    use(monkeypatch, rewritten(small_bundle, tmp_path / "int8.eiqa", int8))
+    monkeypatch.setattr(cpu, "cpu_flags", lambda: CpuFlags(True, frozenset({"avx2"})))
+    ran = edgeiqa("doctor", "--json")
+    told = {name: engine["default_bundle"] for name, engine in ran.object["engines"].items()}
+    # It is the processor that cannot, as with a GPU that is not there.
+    assert ran.code == 0
+    assert told["onnxruntime"] == "verified"
+    assert "without VNNI" in told["openvino"]
+    assert "no VNNI: INT8 graphs with 8-bit weights take longer on onnxruntime" in edgeiqa("doctor").out
+    monkeypatch.setattr(cpu, "cpu_flags", lambda: CpuFlags(True, frozenset({"avx2", "avx_vnni"})))
+    ran = edgeiqa("doctor", "--json")
+    assert ran.object["engines"]["openvino"]["default_bundle"] == "verified"
+    assert "no VNNI" not in edgeiqa("doctor").out
 
 
 def test_flags_of_processors(monkeypatch: pytest.MonkeyPatch) -> None:

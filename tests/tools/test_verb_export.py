@@ -20,7 +20,7 @@ from edgeiqa.runtime.bundle import Bundle
 from edgeiqa.runtime.manifest import WeightedMean
 from edgeiqa.runtime.scorer import Scorer
 from edgeiqa.runtime.views import cut_views
-from edgeiqa.tools import export_steps, packing
+from edgeiqa.tools import export_options, export_source, packing
 from edgeiqa.tools.runs import finish_run, start_run
 from numpy.typing import NDArray
 from PIL import Image
@@ -45,7 +45,8 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def worked(*_: object) -> None:
         raise AssertionError("a network was exported before the call was refused")
 
-    monkeypatch.setattr(export_steps, "export_member", worked)
+    monkeypatch.setattr(export_source, "export_member", worked)
+    monkeypatch.setattr(export_source, "float_model", worked)
 
 
 def test_a_run_of_two_members_becomes_an_ensemble(run_folder: Path, pair_bundle: Path, photos: Path) -> None:
@@ -147,7 +148,7 @@ def test_random_weights_are_said_loudly_and_the_gate_refuses_other_answers(
         reference = made(members)
         return lambda name, views: reference(name, views) + 0.1
 
-    monkeypatch.setattr(export_steps, "torch_reference", another)
+    monkeypatch.setattr(export_source, "torch_reference", another)
     Path("mine.eiqa").write_bytes(b"before")
     ran = edgeiqa("export", *TINY, "-o", "mine.eiqa", "--overwrite", "--json")
     require_refusal(ran, "onnx fp32: score points", "at most 0.05", "--tolerance", code=1)
@@ -201,6 +202,28 @@ CONFLICTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "a golden photograph that is a folder": ((*TINY, "--golden", "{run}"), ("a photograph",)),
     "two golden photographs of one name": ((*TINY, "--golden", "{photo}", "--golden", "{photo}"), ("rename",)),
     "images that are not there": ((*TINY, "--images", "none"), ("none, which is not there",)),
+    "calibration images for FP32": (
+        (*TINY, "--calibration", "none", "--max-change", "0"),
+        ("--calibration, --max-change for onnx fp32", "another precision than fp32", "--precision int8"),
+    ),
+    "limits of pairs for FP32": (
+        (*TINY, "--max-swapped-share", ".1", "--swap-margin", "2"),
+        ("--max-swapped-share, --swap-margin for onnx fp32",),
+    ),
+    "opinions for FP32": ((*TINY, "--images", "{photo}", "--data", "mos.csv"), ("--data for onnx fp32",)),
+    "a recipe for FP16": ((*TINY, "--precision", "fp16", "--recipe", "none-such"), ("--recipe for onnx fp16", "int8")),
+    "a processor for OpenVINO": (
+        (*TINY, "--target", "openvino", "--precision", "int8", "--cpu", "arm"),
+        ("--cpu for openvino int8", "--target onnx --precision int8"),
+    ),
+    "compute capabilities without TensorRT": (
+        (*TINY, "--compute-capability", "86"),
+        ("--compute-capability for onnx fp32", "--target tensorrt"),
+    ),
+    "FP32's storage for INT8": (
+        (*TINY, "--precision", "int8", "--store", "fp16", "--tolerance", "1"),
+        ("--store, --tolerance for onnx int8", "openvino in fp32"),
+    ),
 }
 
 
@@ -284,8 +307,58 @@ def test_photographs_for_the_gate_are_named_when_they_are_broken(run_folder: Pat
     (in_folder / "photos").mkdir()
     (in_folder / "photos" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     ran = edgeiqa("export", run_folder / "second", "--images", "photos")
-    require_refusal(ran, "broken.jpg: ")
+    require_refusal(ran, "broken.jpg, which no decoder recognises")
     assert not list(in_folder.glob("*.eiqa")) and not list(in_folder.rglob(".*"))
+
+
+def test_many_photographs_are_compared_by_some(
+    run_folder: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(5):
+        save_photo(in_folder / "photos" / f"{seed}.jpg", seed)
+    monkeypatch.setattr(export_options, "MOST_PARITY", 2)
+    assert [path.name for path in export_options.parity_photographs(Path("photos"))] == ["0.jpg", "2.jpg"]
+    ran = edgeiqa("export", run_folder / "second", "--images", "photos", "--json")
+    assert ran.code == 0, ran.err
+    assert {gate["photos"] for gate in ran.object["gates"]} == {2}
+    assert "2 of the 5 photographs of photos are compared with the network" in ran.err
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_broken_photograph_is_found_before_any_work(run_folder: Path, in_folder: Path) -> None:
+    save_photo(in_folder / "photos" / "whole.jpg", 1)
+    (in_folder / "photos" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    require_refusal(
+        edgeiqa("export", run_folder / "second", "--images", "photos"), "broken.jpg, which no decoder recognises"
+    )
+    # And for other precisions, of which photographs are looked for later.
+    flags = ("--precision", "int8", "--images", "photos", "--calibration", "photos")
+    require_refusal(edgeiqa("export", run_folder / "second", *flags), "1 photographs that cannot be read", "broken.jpg")
+    assert not list(in_folder.glob("*.eiqa"))
+
+
+def test_what_the_settings_file_says_of_other_precisions_does_not_stand_in_the_way(
+    run_folder: Path, in_folder: Path
+) -> None:
+    settings = '[export]\ncalibration = "none"\nrecipe = "none-such"\nmax_change = 0\ncompute_capability = "ampere"\n'
+    (in_folder / "edgeiqa.toml").write_text(settings)
+    ran = edgeiqa("export", run_folder / "second")
+    assert (ran.code, ran.out) == (0, "second.eiqa\n"), ran.err
+
+
+def test_a_budget_of_bytes_is_held_on_the_whole_file(run_folder: Path, in_folder: Path) -> None:
+    assert edgeiqa("export", run_folder / "second", "-o", "mine.eiqa").code == 0
+    before = Path("mine.eiqa").read_bytes()
+    parts = sum(part.size_bytes for part in Bundle.open("mine.eiqa").manifest.parts.values())
+    between = (parts + len(before)) // 2
+    flags = ("-o", "mine.eiqa", "--overwrite", "--budget", f"{between}B", "--json")
+    require_refusal(edgeiqa("export", run_folder / "second", *flags), "mine: size_bytes", "--store fp16", code=1)
+    assert files_in(in_folder) == {"mine.eiqa"} and Path("mine.eiqa").read_bytes() == before
+    assert edgeiqa("export", run_folder / "second", "-o", "other.eiqa", "--budget", f"{len(before) + 2}B").code == 0
+    require_refusal(
+        edgeiqa("export", "mine.eiqa", "-o", "third.eiqa", "--budget", f"{between}B"), "a smaller student", code=1
+    )
+    assert files_in(in_folder) == {"mine.eiqa", "other.eiqa"}
 
 
 def test_photographs_are_read_by_name(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -31,6 +32,21 @@ def test_what_a_person_sees(pair_bundle: Path) -> None:
         "with edgeiqa ",
     ):
         assert words in ran.out, words
+
+
+def test_what_an_int8_graph_is_made_for(small_bundle: Path, tmp_path: Path) -> None:
+    def int8(manifest: dict[str, Any]) -> None:
+        manifest["members"][0]["artefacts"][0] |= {
+            **{"precision": "int8", "stored_as": "int8"},
+            "capability": "x86-64 with VNNI",
+        }
+        manifest["precision"] = "int8"
+
+    ran = edgeiqa("info", rewritten(small_bundle, tmp_path / "int8.eiqa", int8))
+    assert ran.code == 0, ran.err
+    assert "onnx int8 x86-64 with VNNI" in ran.out
+    (row,) = [line for line in ran.out.splitlines() if "onnx int8 x86-64" in line]
+    assert "  int8  " in row
 
 
 def test_json_is_the_manifest(pair_bundle: Path) -> None:

@@ -88,6 +88,14 @@ def test_its_checkpoint_is_exported_as_any_other(tuned: tuple[Path, Ran], tmp_pa
     assert (tmp_path / "tuned.eiqa").is_file()
 
 
+def test_the_newest_student_is_the_one_that_was_fine_tuned(
+    distilled: Path, tuned: tuple[Path, Ran], tmp_path: Path
+) -> None:
+    ran = edgeiqa("export", "--runs", distilled / "runs", "-o", tmp_path / "newest.eiqa")
+    assert ran.code == 0, ran.err
+    assert f"the newest run: {tuned[0]}" in ran.err
+
+
 def test_options_reach_the_recipe(distilled: Path, tmp_path: Path) -> None:
     student = newest_run(distilled / "runs", "distill")
     ran = edgeiqa(
