@@ -60,7 +60,9 @@ def records_of(
         told.append(GateRecord(kind="score_map_refit", passed=True, report={"members": maps}))
     recipes = {name: msgspec.to_builtins(one.recipe) for name, one in converted.items() if one.recipe is not None}
     if recipes:
-        report = {"recipes": recipes, "calibration": calibration}
+        # nncf is given a part of many images; the record is of all.
+        ranges = {name: one.range_images for name, one in converted.items()}
+        report = {"recipes": recipes, "calibration": calibration, "range_images": ranges}
         told.append(GateRecord(kind="quantization", passed=True, report=report))
     elif refits:
         # No ranges were set by these images, but the maps were fitted on them, and what overflows was found by them.

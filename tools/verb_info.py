@@ -8,7 +8,7 @@ import click
 
 from ..runtime.bundle import Bundle
 from ..runtime.errors import UsageError
-from ..runtime.manifest import Artefact, WeightedMean
+from ..runtime.manifest import Artefact, GateRecord, WeightedMean
 from ..runtime.preprocess import Preprocess
 from ..runtime.score_map import ScoreMap
 from ..runtime.scorer import default_bundle
@@ -76,11 +76,16 @@ def _row(bundle: Bundle, artefact: Artefact) -> list[str]:
         "-" if artefact.parameters is None else f"{artefact.parameters / 1e6:.3f} M",
         artefact.stored_as,
         " ".join(artefact.outputs),
-        ", ".join(
-            f"{gate.kind} ({gate.report.get('unit', '')}) {'passed' if gate.passed else 'FAILED'}"
-            for gate in artefact.gates
-        ),
+        ", ".join(map(_gate, artefact.gates)),
     ]
+
+
+def _gate(gate: GateRecord) -> str:
+    """A record in a few words; one of an engine tells whether it was built, which nothing failed by."""
+    if gate.kind == "tensorrt_build":
+        return "engine built" if gate.passed else "engine not built"
+    unit = gate.report.get("unit")
+    return f"{gate.kind}{f' ({unit})' if unit else ''} {'passed' if gate.passed else 'FAILED'}"
 
 
 def describe_map(score_map: ScoreMap) -> str:
