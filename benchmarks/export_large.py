@@ -56,10 +56,8 @@ def convert_all(content: bytes, outputs: tuple[str, ...], preprocess: Preprocess
     kinds: tuple[tuple[Target, Precision], ...] = (
         ("onnx", "fp16"),
         ("onnx", "int8"),
-        ("openvino", "bf16"),
         ("openvino", "int8"),
         ("tensorrt", "fp16"),
-        ("tensorrt", "int8"),
     )
     for target, precision in kinds:
         kind = Kind(target, precision)

@@ -70,7 +70,7 @@ def names(photographs: Iterable[Any]) -> set[str]:
 def test_the_ensemble_is_the_newest_finished_teach_run(made: Made, tmp_path: Path, capsys: Any) -> None:
     runs = tmp_path / "runs"
     assert find_teacher("ensemble", runs) == "default"
-    assert "the default bundle" in capsys.readouterr().err
+    assert "the default ensemble" in capsys.readouterr().err
     parts: dict[str, int | str] = {"00.jpg": 0, "01.jpg": 1, "02.jpg": "selection"}
     old, new = (teach_run(runs, made.data, parts, label=label) for label in ("zebra", "ant"))
     start_run(runs, "teach", "unfinished", {})

@@ -127,7 +127,7 @@ def test_the_bare_command_without_a_network(tmp_path: Path) -> None:
     code, out, shown = on_a_terminal([sys.executable, "-m", "edgeiqa.tools", *call], tmp_path / "empty", environment)
     assert code == 0, shown
     for words in (
-        "the default bundle",
+        "the default ensemble",
         "the sample photographs of scikit-learn and scikit-image",
         "convnext_small within 50 GMACs for 3840x2160: 704x384, 46.9 GMACs",
         # Beside the convention that budgets enforce, those of others.
