@@ -14,7 +14,7 @@ from ..profiles.budget import Budget, Violation, parse_budget
 from ..profiles.full_profile import measure_bundle
 from ..profiles.measurement import Measurement
 from ..runtime.errors import DataError, UsageError
-from ..runtime.scorer import Scorer, load
+from ..runtime.scorer import Scorer, ensemble_bundle
 from ..runtime.verify import Verification, verify
 from .options import parse_size
 from .runs import read_run
@@ -304,7 +304,7 @@ def ship(
         parity=parity,
         verification=seen,
         measurement=measurement,
-        photographs=_scored(paths, apart, load(threads=threads), scorer),
+        photographs=_scored(paths, apart, Scorer(ensemble_bundle(), threads=threads), scorer),
         ladder=_read_ladder(folder, recipe, photographs),
     )
 

@@ -140,7 +140,7 @@ def test_the_bare_command_without_a_network(tmp_path: Path) -> None:
         assert words in shown, words
     # A bar with the time left.
     assert re.search(r"convnext_small-704x384 \S+ 2/3 \d:\d\d:\d\d epoch 1, loss \d", without_colours(shown))
-    assert "46.9 GMACs, 49.5 M parameters, learned 3 steps on 30 items of 6 photographs from default" in out
+    assert "46.9 GMACs, 49.5 M parameters, learned 3 steps on 30 items of 6 photographs from ensemble" in out
     run = newest(tmp_path / "empty" / "runs")
     record, _ = load_checkpoint(run)
     assert record.system.preprocess.shapes == {"image": (384, 704, 3)}

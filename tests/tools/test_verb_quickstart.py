@@ -12,7 +12,7 @@ import torch
 from edgeiqa.compress.checkpoint import load_checkpoint
 from edgeiqa.compress.models.weights import LiteWeights, NoWeights
 from edgeiqa.runtime.bundle import Bundle
-from edgeiqa.runtime.scorer import Scorer, load
+from edgeiqa.runtime.scorer import Scorer, ensemble_bundle
 from edgeiqa.runtime.verify import verify
 from edgeiqa.tools import quickstart_steps, verb_quickstart
 from edgeiqa.tools.runs import newest_run, read_run
@@ -79,7 +79,7 @@ def test_scores_are_those_of_the_two_bundles(first: Ran, runs: Path) -> None:
     photograph = sample_photographs()[3]
     told = first.object["photographs"][3]
     assert told["student"] == pytest.approx(student.score(photograph).value, abs=0.05)
-    assert told["teacher"] == pytest.approx(load(threads=1).score(photograph).value, abs=0.05)
+    assert told["teacher"] == pytest.approx(Scorer(ensemble_bundle(), threads=1).score(photograph).value, abs=0.05)
 
 
 def test_the_page_stands_alone_and_shows_it_all(first: Ran, runs: Path) -> None:
