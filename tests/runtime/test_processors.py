@@ -11,11 +11,12 @@ import onnxruntime
 import pytest
 from edgeiqa.runtime.engines import cpu, ort
 from edgeiqa.runtime.engines.cpu import CpuFlags, cpu_flags, lacks_vnni
+from edgeiqa.runtime.engines.engine import open_engine
 from edgeiqa.runtime.manifest import INT8_ON_ARM, INT8_ON_VNNI, INT8_ON_X86, Artefact
 
 from .available import refused_or_require_mend
-from .bundles import artefact
-from .test_engines import opened
+from .bundles import artefact, graph
+from .test_engines import IMAGE, opened
 
 OLD_X86 = CpuFlags(True, frozenset({"avx2", "avx512f"}))
 OPTION = "session.x64quantprecision"
@@ -89,8 +90,12 @@ def test_openvino_refuses_eight_bit_weights_where_its_sums_saturate(
 ) -> None:
     monkeypatch.setattr(cpu, "cpu_flags", lambda: OLD_X86)
     record = int8(capability, *files)
-    refused_or_require_mend("openvino", lambda: opened("openvino", record=record), "saturate", "--engine onnxruntime")
-    refused_or_require_mend("openvino", lambda: opened("openvino", record=record), "without VNNI", "7-bit weights")
+
+    def load() -> object:
+        return open_engine("openvino", record, [graph(file) for file in files], inputs=IMAGE, threads=1)
+
+    for got, mend in (("saturate", "--engine onnxruntime"), ("without VNNI", "7-bit weights")):
+        refused_or_require_mend("openvino", load, got, mend)
 
 
 @pytest.mark.parametrize(
