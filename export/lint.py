@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from ..runtime.errors import RecordError
+from ..runtime.errors import ModelError, RecordError
 from ..runtime.manifest import Target
 from . import lint_rules_graph as graph_rules
 from . import lint_rules_quantizers as quantizer_rules
@@ -143,19 +143,29 @@ def lint(graph: bytes | onnx.ModelProto, target: Target) -> LintReport:
         MissingExtraError: onnx is not installed.
         ModelError: not an ONNX graph.
     """
-    read = read_lint_graph(graph)
-    findings = tuple(
-        Finding(
-            rule=name,
-            severity=rule.severity[target],
-            node=fault.node,
-            got=fault.got,
-            expected=fault.expected,
-            mend=fault.mend,
-        )
-        for name, rule in RULES.items()
-        if target in rule.severity
-        for fault in rule.find(read, target)
-    )
+    try:
+        findings = tuple(_findings(graph, target))
+    except UnicodeDecodeError as error:
+        # protobuf reads strings when they are asked for, wherever they stand.
+        raise ModelError(
+            f"a graph with a name that is no UTF-8 ({error.reason} at byte {error.start})",
+            expected="an ONNX graph that computes",
+            mend="give a graph that edgeiqa export or torch.onnx.export wrote",
+        ) from error
     passed = all(finding.severity != "error" for finding in findings)
     return LintReport(target=target, passed=passed, findings=findings)
+
+
+def _findings(graph: bytes | onnx.ModelProto, target: Target) -> Iterator[Finding]:
+    read = read_lint_graph(graph)
+    for name, rule in RULES.items():
+        if target in rule.severity:
+            for fault in rule.find(read, target):
+                yield Finding(
+                    rule=name,
+                    severity=rule.severity[target],
+                    node=fault.node,
+                    got=fault.got,
+                    expected=fault.expected,
+                    mend=fault.mend,
+                )

@@ -18,7 +18,7 @@ from edgeiqa.export.graph import store_as_fp16
 from edgeiqa.export.lint import RULES, Finding, LintReport, lint
 from edgeiqa.runtime.errors import MissingExtraError, ModelError, RecordError
 from edgeiqa.runtime.manifest import Target
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
@@ -300,7 +300,11 @@ def test_any_graph_of_operators_without_their_inputs_is_answered(data: st.DataOb
         assert all(isinstance(finding, Finding) for finding in report.findings)
 
 
+CLEAN = network().SerializeToString()
+
+
 @settings(max_examples=200, deadline=None)
+@example(CLEAN.index(b"sketch"), b"\x80")
 @given(st.integers(0, 10**6), st.binary(min_size=1, max_size=4))
 def test_a_file_with_other_bytes_in_it_is_answered_or_refused(place: int, other: bytes) -> None:
     data = bytearray(CLEAN)
@@ -311,9 +315,6 @@ def test_a_file_with_other_bytes_in_it_is_answered_or_refused(place: int, other:
     except ModelError:
         return
     assert report.target == "tensorrt"
-
-
-CLEAN = network().SerializeToString()
 
 
 def test_without_onnx_it_says_which_extra_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
