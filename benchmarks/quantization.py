@@ -20,8 +20,9 @@ from edgeiqa.export.pack import golden_photographs
 from edgeiqa.export.quant_recipe import QuantRecipe
 from edgeiqa.runtime.errors import EdgeIQAError
 from edgeiqa.runtime.manifest import Mean, ScoreScale
-from edgeiqa.tools.export_artefacts import FloatBundle, RankLimits, calibrate, float_graphs, make_artefacts, open_scorer
+from edgeiqa.tools.export_artefacts import RankLimits, calibrate, make_artefacts
 from edgeiqa.tools.export_photographs import find_export_photographs
+from edgeiqa.tools.export_scorers import FloatBundle, float_graphs, open_scorer
 from edgeiqa.tools.packing import find_checkpoints, float_model, load_trained
 
 PLAIN_ORT: dict[str, Any] = {"quantizer": "onnxruntime", "bias_correction": "none", "smooth_quant": None}

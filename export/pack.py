@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -51,6 +51,7 @@ __all__ = [
     "golden_photographs",
     "pack",
     "refit",
+    "with_artefacts",
     "with_only",
 ]
 
@@ -297,6 +298,18 @@ def _is_of_maps(gate: GateRecord) -> bool:
     return gate.kind in ("rank", "score_map_refit") or gate.report.get("unit") == "score points"
 
 
+def with_artefacts(manifest: Manifest, change: Callable[[Member, int, Artefact], Artefact]) -> Manifest:
+    """The manifest with every artefact changed; ``change`` is told its member and its place among that one's."""
+    members = tuple(
+        msgspec.structs.replace(
+            member,
+            artefacts=tuple(change(member, place, artefact) for place, artefact in enumerate(member.artefacts)),
+        )
+        for member in manifest.members
+    )
+    return msgspec.structs.replace(manifest, members=members)
+
+
 def with_only(bundle: Bundle, place: int) -> Bundle:
     """A bundle that shows of each member one artefact alone, for what judges that artefact and no other.
 
@@ -349,25 +362,20 @@ def refit(
     """
     manifest = bundle.manifest
     widening = (high - low) / (manifest.scale.high - manifest.scale.low)
-    members = tuple(
-        msgspec.structs.replace(
-            member,
-            artefacts=tuple(
-                msgspec.structs.replace(
-                    artefact,
-                    score_map=maps[place, member.name],
-                    golden_tolerance=artefact.golden_tolerance * widening,
-                    # What was judged in points of the old maps says nothing of the new ones; raw scores stay.
-                    gates=tuple(gate for gate in artefact.gates if not _is_of_maps(gate)),
-                )
-                for place, artefact in enumerate(member.artefacts)
-            ),
+
+    def refitted(member: Member, place: int, artefact: Artefact) -> Artefact:
+        return msgspec.structs.replace(
+            artefact,
+            score_map=maps[place, member.name],
+            golden_tolerance=artefact.golden_tolerance * widening,
+            # What was judged in points of the old maps says nothing of the new ones; raw scores stay.
+            gates=tuple(gate for gate in artefact.gates if not _is_of_maps(gate)),
         )
-        for member in manifest.members
-    )
+
     scale = msgspec.structs.replace(manifest.scale, low=low, high=high)
     provenance = msgspec.structs.replace(manifest.provenance, commands=(*manifest.provenance.commands, note))
-    mapped = msgspec.structs.replace(manifest, name=name, members=members, scale=scale, provenance=provenance)
+    mapped = with_artefacts(manifest, refitted)
+    mapped = msgspec.structs.replace(mapped, name=name, scale=scale, provenance=provenance)
     parts = {part: bundle.read(part) for part in manifest.parts}
     card = parts.get(CARD_NAME, b"").decode()
     parts[CARD_NAME] = f"# {name}\n\n{note}. What follows is the card of {manifest.name} as it was.\n\n{card}".encode()

@@ -17,7 +17,15 @@ from ..runtime.manifest import GateRecord
 from ..runtime.scorer import Scorer
 from .pack import Photograph
 
-__all__ = ["LEAST_GATE_PHOTOS", "gate_rank", "photograph_bytes", "rank_record", "rank_refusal", "refit_maps"]
+__all__ = [
+    "LEAST_GATE_PHOTOS",
+    "gate_rank",
+    "photograph_bytes",
+    "rank_record",
+    "rank_refusal",
+    "refit_maps",
+    "run_refusal",
+]
 
 LEAST_GATE_PHOTOS = 30
 """With fewer, an SRCC of .99 is passed or missed by a pair or two."""
@@ -92,11 +100,7 @@ def gate_rank(
         try:
             scores[1].append(_score(judged, photo.name, data))
         except EngineError as error:
-            raise GateError(
-                f"{judged.engine} {judged.precision} on {photo.name}: {error.got}",
-                expected=error.expected,
-                mend="keep what overflows in float, or choose another precision; nothing was written",
-            ) from error
+            raise run_refusal(f"{judged.engine} {judged.precision} on {photo.name}", error) from error
         if on_photo is not None:
             on_photo(done, len(photos))
     return check_rank(
@@ -114,6 +118,15 @@ def gate_rank(
         images_sha256=hash_photos(photograph_bytes(photo) for photo in photos),
         resamples=resamples,
         seed=seed,
+    )
+
+
+def run_refusal(what: str, error: EngineError) -> GateError:
+    """The error of a graph that fails to run, or gives what is not finite; ``what`` names it and the photograph."""
+    return GateError(
+        f"{what}: {error.got}",
+        expected=error.expected,
+        mend="keep what overflows in float, or choose another precision; nothing was written",
     )
 
 

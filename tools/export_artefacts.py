@@ -24,7 +24,7 @@ from ..export.calibration import (
     choose_calibration,
     record_calibration,
 )
-from ..export.convert import Conversion, ConversionOptions, convert, recipe_for
+from ..export.convert import Conversion, ConversionOptions, convert
 from ..export.kinds import Kind
 from ..export.pack import Graph
 from ..export.quant_recipe import QuantRecipe
@@ -37,7 +37,7 @@ from ..runtime.preprocess import Preprocess
 from ..runtime.scorer import Scorer
 from .export_photographs import ExportPhotographs, name_item, whole_photograph
 from .export_records import listen, records_of
-from .export_scorers import FloatBundle, float_graphs, open_judged, open_scorer
+from .export_scorers import FloatBundle, open_judged
 from .show import say
 
 if TYPE_CHECKING:
@@ -46,12 +46,9 @@ if TYPE_CHECKING:
 __all__ = [
     "ArtefactReport",
     "Calibration",
-    "FloatBundle",
     "RankLimits",
     "calibrate",
-    "float_graphs",
     "make_artefacts",
-    "open_scorer",
     "refusal_of",
 ]
 
@@ -220,10 +217,6 @@ def make_artefacts(
         DataError, PhotoError: photographs are too few or cannot be read.
     """
     made = []
-    if options.recipe is not None:
-        for kind in kinds:
-            if kind.precision == "int8":
-                recipe_for(floats.members[0], kind, options)
     with _as_files(photographs.judged) as judged:
         for kind in kinds:
             started = time.perf_counter()

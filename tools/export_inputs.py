@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from ..runtime.errors import UsageError
 from ..runtime.manifest import Combine, Mean, Median, WeightedMean
 from .options import parse_size
-from .runs import RUN_NAME, newest_run, read_run
+from .runs import finished_runs, newest_run
 from .show import say
 from .weights_option import parse_weights
 
@@ -80,15 +80,10 @@ def _newest_run(runs: Path) -> Path:
     """The student that was distilled or fine-tuned last, else the ensemble, else whatever has the newest checkpoint."""
     from ..compress.checkpoint import RECORD_NAME
 
-    students: list[tuple[str, Path]] = []
-    for path in runs.glob(f"*/{RUN_NAME}"):
-        run = read_run(path.parent)
+    for folder, run in reversed(finished_runs(runs)):
         # What quantize only measured is no student.
-        made = run.kind == "distill" or (run.kind == "quantize" and (path.parent / RECORD_NAME).is_file())
-        if made and run.finished is not None:
-            students.append((run.finished, path.parent))
-    if students:
-        return max(students)[1]
+        if run.kind == "distill" or (run.kind == "quantize" and (folder / RECORD_NAME).is_file()):
+            return folder
     ensemble = newest_run(runs, "teach")
     if ensemble is not None:
         return ensemble

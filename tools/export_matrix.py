@@ -16,7 +16,7 @@ from ..runtime.engines.cuda import find_gpu
 from ..runtime.manifest import Precision, Target
 from .export_artefacts import ArtefactReport
 from .export_flags import is_plain
-from .export_records import ENOUGH_DB
+from .export_records import features_reach, of_last_features
 from .export_steps import Exported
 
 __all__ = ["MatrixRow", "matrix_of"]
@@ -167,13 +167,13 @@ def _why_no_figure(name: str, rank: RankReport) -> str:
 
 def _features_db(noise: Sequence[SignalToNoise]) -> tuple[float | None, str]:
     """Of the last features, the least of all members, and why there is none."""
-    last = [one for one in noise if one.output.endswith(".features.last")]
+    last = of_last_features(noise)
     if not last:
         return None, "no features"
     found = [one.db for one in last if one.db is not None]
     if found:
         return min(found), ""
-    return None, "the same" if all(one.reaches(ENOUGH_DB) for one in last) else "not finite"
+    return None, "the same" if features_reach(noise) else "not finite"
 
 
 def _with_speed(row: MatrixRow, exported: Exported, unfit: Collection[Kind]) -> MatrixRow:

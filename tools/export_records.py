@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from ..export.convert import Conversion, FloatMember
 from ..export.kinds import Kind
-from ..export.pack import PackedMember, Packing, Photograph
+from ..export.pack import PackedMember, Packing, Photograph, with_artefacts
+from ..export.rank_gate import run_refusal
 from ..export.tensorrt_script import build_script, trtexec_line
 from ..export.to_tensorrt import TensorRtResult
 from ..profiles.refit_score_map import MapRefit
 from ..profiles.signal_to_noise import SignalToNoise, measure_signal_to_noise
 from ..runtime.engines.trt_build import BatchProfile
-from ..runtime.errors import EngineError, GateError
-from ..runtime.manifest import Artefact, GateRecord, Manifest
+from ..runtime.errors import EngineError
+from ..runtime.manifest import Artefact, GateRecord, Manifest, Member
 from ..runtime.scorer import Scorer
 
 __all__ = [
@@ -28,8 +29,8 @@ __all__ = [
     "build_scripts",
     "features_reach",
     "listen",
-    "mend_of_unsound",
     "name_build_parts",
+    "of_last_features",
     "records_of",
     "ways_to_build",
 ]
@@ -94,10 +95,15 @@ def _build(result: TensorRtResult) -> dict[str, Any]:
     }
 
 
-def features_reach(noise: Sequence[SignalToNoise], least_db: float = ENOUGH_DB) -> bool:
-    """Whether the last features of every member reach so many dB; False where there are none."""
-    last = [one for one in noise if one.output.endswith(".features.last")]
-    return bool(last) and all(one.reaches(least_db) for one in last)
+def of_last_features(noise: Sequence[SignalToNoise]) -> list[SignalToNoise]:
+    """That of each member's last features, where it gives them."""
+    return [one for one in noise if one.output.endswith(".features.last")]
+
+
+def features_reach(noise: Sequence[SignalToNoise]) -> bool:
+    """Whether the last features of every member reach `ENOUGH_DB`; False where there are none."""
+    last = of_last_features(noise)
+    return bool(last) and all(one.reaches(ENOUGH_DB) for one in last)
 
 
 def listen(reference: Scorer, judged: Scorer, photos: Sequence[Photograph | Path]) -> tuple[SignalToNoise, ...]:
@@ -116,19 +122,10 @@ def listen(reference: Scorer, judged: Scorer, photos: Sequence[Photograph | Path
             except EngineError as error:
                 if scorer is reference:
                     raise
-                raise GateError(
-                    f"{scorer.engine} {scorer.precision} on {photo.name}: {error.got}",
-                    expected=error.expected,
-                    mend=mend_of_unsound(),
-                ) from error
+                raise run_refusal(f"{scorer.engine} {scorer.precision} on {photo.name}", error) from error
             yield {f"{member}.{name}": value for member, of_it in found.items() for name, value in of_it.items()}
 
     return measure_signal_to_noise(outputs(reference), outputs(judged))
-
-
-def mend_of_unsound() -> str:
-    """What mends a graph that gives what is not finite."""
-    return "keep what overflows in float, or choose another precision; nothing was written"
 
 
 def build_scripts(members: Sequence[FloatMember | PackedMember], kinds: Sequence[Kind]) -> dict[str, str]:
@@ -144,25 +141,15 @@ def _script(member: str) -> str:
 
 def name_build_parts(packing: Packing) -> Packing:
     """The packing, its records of TensorRT's builds with the lines for a device: the parts' names are known now."""
-    members = tuple(
-        msgspec.structs.replace(
-            member,
-            artefacts=tuple(
-                msgspec.structs.replace(
-                    artefact,
-                    gates=tuple(
-                        _with_parts(gate, member.name, artefact, member.preprocess.shapes)
-                        if gate.kind == _BUILD
-                        else gate
-                        for gate in artefact.gates
-                    ),
-                )
-                for artefact in member.artefacts
-            ),
+
+    def named(member: Member, _: int, artefact: Artefact) -> Artefact:
+        gates = tuple(
+            _with_parts(gate, member.name, artefact, member.preprocess.shapes) if gate.kind == _BUILD else gate
+            for gate in artefact.gates
         )
-        for member in packing.manifest.members
-    )
-    return dataclasses.replace(packing, manifest=msgspec.structs.replace(packing.manifest, members=members))
+        return msgspec.structs.replace(artefact, gates=gates)
+
+    return dataclasses.replace(packing, manifest=with_artefacts(packing.manifest, named))
 
 
 def _with_parts(gate: GateRecord, member: str, artefact: Artefact, shapes: Mapping[str, tuple[int, ...]]) -> GateRecord:

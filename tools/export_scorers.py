@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..export.convert import FloatMember
 from ..export.pack import ANSWER_ENGINE, Graph, PackedMember, Photograph, pack
-from ..runtime.bundle import write_bundle
+from ..export.rank_gate import run_refusal
+from ..runtime.bundle import Bundle, write_bundle
 from ..runtime.engines.engine import available_threads, open_engine
-from ..runtime.errors import EngineError, GateError
+from ..runtime.errors import EngineError
 from ..runtime.manifest import Artefact, Combine, Provenance, ScoreScale
 from ..runtime.scorer import Scorer
-from .export_records import mend_of_unsound
 
-__all__ = ["FloatBundle", "float_graphs", "open_judged", "open_scorer"]
+__all__ = ["FloatBundle", "float_graphs", "open_judged", "open_scorer", "temporary_bundle"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,23 +38,28 @@ class FloatBundle:
 
 
 @contextmanager
-def open_scorer(floats: FloatBundle, graphs: Mapping[str, Graph], threads: int | None = None) -> Iterator[Scorer]:
-    """A scorer of one graph a member, as a bundle of them would score; what TensorRT runs, onnxruntime answers for."""
-    members = [
-        PackedMember(member.name, member.preprocess, member.score_map, (graphs[member.name],))
-        for member in floats.members
-    ]
+def temporary_bundle(floats: FloatBundle, graphs: Mapping[str, Sequence[Graph]]) -> Iterator[Bundle]:
+    """A bundle of each member's graphs, by its name; the file is there as long as the context is."""
     packing = pack(
-        "judged",
-        members,
+        "temporary",
+        [
+            PackedMember(member.name, member.preprocess, member.score_map, tuple(graphs[member.name]))
+            for member in floats.members
+        ],
         combine=floats.combine,
         scale=floats.scale,
         golden=floats.golden,
         provenance=Provenance(created="", versions={}),
     )
     with tempfile.TemporaryDirectory() as folder:
-        bundle = write_bundle(Path(folder) / "judged.eiqa", packing.manifest, packing.parts)
-        target = members[0].graphs[0].target
+        yield write_bundle(Path(folder) / "temporary.eiqa", packing.manifest, packing.parts)
+
+
+@contextmanager
+def open_scorer(floats: FloatBundle, graphs: Mapping[str, Graph], threads: int | None = None) -> Iterator[Scorer]:
+    """A scorer of one graph a member, as a bundle of them would score; what TensorRT runs, onnxruntime answers for."""
+    with temporary_bundle(floats, {name: (graph,) for name, graph in graphs.items()}) as bundle:
+        target = bundle.manifest.members[0].artefacts[0].target
         yield Scorer(bundle, engine=ANSWER_ENGINE[target], threads=threads)
 
 
@@ -82,11 +87,8 @@ def open_judged(floats: FloatBundle, graphs: Mapping[str, Graph], threads: int) 
         except EngineError as error:
             _require_loads(floats, graphs)
             first = next(iter(graphs.values()))
-            raise GateError(
-                f"{ANSWER_ENGINE[first.target]} {first.precision} on the golden photographs: {error.got}",
-                expected=error.expected,
-                mend=mend_of_unsound(),
-            ) from error
+            what = f"{ANSWER_ENGINE[first.target]} {first.precision} on the golden photographs"
+            raise run_refusal(what, error) from error
         yield scorer
 
 

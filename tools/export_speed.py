@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ..export.kinds import Kind
-from ..export.pack import TARGET_ENGINE, Graph, PackedMember, pack
+from ..export.pack import TARGET_ENGINE, Graph
 from ..profiles.comparison import Verdict, compare_precisions
-from ..runtime.bundle import write_bundle
 from ..runtime.decode import open_photo
 from ..runtime.engines.engine import available_threads
-from ..runtime.manifest import Provenance, Target
+from ..runtime.manifest import Target
 from ..runtime.views import cut_views
-from .export_scorers import FloatBundle, float_graphs
+from .export_scorers import FloatBundle, float_graphs, temporary_bundle
 
 __all__ = ["Speed", "compare_speed"]
 
@@ -67,29 +64,16 @@ def compare_speed(
             continue
         kinds = [kind for kind in graphs if kind.target == target]
         base = float_graphs(floats)
-        packing = pack(
-            "side-by-side",
-            [
-                PackedMember(
-                    member.name,
-                    member.preprocess,
-                    member.score_map,
-                    (base[member.name], *(graphs[kind][member.name] for kind in kinds if kind != Kind("onnx", "fp32"))),
-                )
-                for member in floats.members
-            ],
-            combine=floats.combine,
-            scale=floats.scale,
-            golden=floats.golden,
-            provenance=Provenance(created="", versions={}),
-        )
+        side_by_side = {
+            name: (graph, *(graphs[kind][name] for kind in kinds if kind != Kind("onnx", "fp32")))
+            for name, graph in base.items()
+        }
         views = {
             member.name: cut_views(open_photo(floats.golden[0].data, member.preprocess).image, member.preprocess)
             for member in floats.members
         }
         engine = TARGET_ENGINE[target]
-        with tempfile.TemporaryDirectory() as folder:
-            bundle = write_bundle(Path(folder) / "side-by-side.eiqa", packing.manifest, packing.parts)
+        with temporary_bundle(floats, side_by_side) as bundle:
             compared = compare_precisions(
                 bundle,
                 views,

@@ -18,17 +18,15 @@ from ..runtime.errors import GateError, HonestNoError, UsageError
 from ..runtime.manifest import ScoreScale, StoredAs
 from .export_artefacts import (
     ArtefactReport,
-    FloatBundle,
     RankLimits,
     calibrate,
-    float_graphs,
     make_artefacts,
-    open_scorer,
     refusal_of,
 )
 from .export_flags import is_plain
 from .export_records import build_scripts, name_build_parts
-from .export_source import Source, source_of_bundle, source_of_trained
+from .export_scorers import FloatBundle, float_graphs, open_scorer
+from .export_source import Source
 from .export_speed import Speed, compare_speed
 
 if TYPE_CHECKING:
@@ -37,11 +35,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Exported",
     "Quantization",
-    "Source",
     "export_kinds",
     "parity_tolerance",
-    "source_of_bundle",
-    "source_of_trained",
 ]
 
 

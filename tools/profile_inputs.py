@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..runtime.bundle import Bundle
 from ..runtime.scorer import default_bundle
-from .runs import RUN_NAME, newest_run, read_run
+from .runs import finished_runs, newest_run, read_run
 from .show import say
 
 __all__ = ["choose_bundle", "newest_bundle"]
@@ -23,13 +23,11 @@ def newest_bundle(runs: Path) -> Path | None:
     Raises:
         UsageError: a run's record is broken.
     """
-    found: list[tuple[str, Path]] = []
-    for record in sorted(runs.glob(f"*/{RUN_NAME}")):
-        run = read_run(record.parent)
-        bundles = sorted(record.parent.glob("*.eiqa"), key=lambda path: path.stat().st_mtime_ns)
-        if run.kind in _KINDS and run.finished is not None and bundles:
-            found.append((run.finished, bundles[-1]))
-    return max(found)[1] if found else None
+    for folder, run in reversed(finished_runs(runs)):
+        bundles = sorted(folder.glob("*.eiqa"), key=lambda path: path.stat().st_mtime_ns)
+        if run.kind in _KINDS and bundles:
+            return bundles[-1]
+    return None
 
 
 def choose_bundle(named: Path | None, runs: Path) -> Bundle:

@@ -20,10 +20,11 @@ from ..runtime.bundle import Bundle
 from ..runtime.errors import GateError, UsageError
 from ..runtime.manifest import Mean, Target
 from ..runtime.scorer import Scorer
-from .export_artefacts import Calibration, FloatBundle, RankLimits, calibrate, float_graphs, make_artefacts, open_scorer
+from .export_artefacts import Calibration, RankLimits, calibrate, make_artefacts
 from .export_inputs import find_members, only_bundle
 from .export_photographs import ExportPhotographs, find_export_photographs
-from .export_steps import Source, source_of_bundle, source_of_trained
+from .export_scorers import FloatBundle, float_graphs, open_scorer
+from .export_source import Source, source_of_bundle, source_of_trained
 from .show import say
 
 if TYPE_CHECKING:

@@ -275,7 +275,8 @@ def ship(
     """
     from ..export.kinds import Kind
     from ..export.pack import golden_photographs
-    from .export_steps import export_kinds, source_of_trained
+    from .export_source import source_of_trained
+    from .export_steps import export_kinds
     from .packing import load_trained, read_photographs
 
     say("exporting to ONNX")

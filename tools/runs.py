@@ -11,7 +11,7 @@ import msgspec
 from ..runtime.errors import UsageError
 from ..runtime.version import __version__
 
-__all__ = ["RUN_NAME", "Run", "finish_run", "goes_on", "newest_run", "read_run", "start_run"]
+__all__ = ["RUN_NAME", "Run", "finish_run", "finished_runs", "goes_on", "newest_run", "read_run", "start_run"]
 
 RUN_NAME = "run.json"
 _PARTIAL_NAME = f"{RUN_NAME}.partial"
@@ -124,14 +124,20 @@ def finish_run(folder: Path) -> None:
         _write(folder, msgspec.structs.replace(run, finished=_now()))
 
 
+def finished_runs(runs: Path) -> list[tuple[Path, Run]]:
+    """The folders of ``runs`` that hold a finished run, the one that was finished last at the end.
+
+    Raises:
+        UsageError: a run's record is broken.
+    """
+    found = [(path.parent, read_run(path.parent)) for path in runs.glob(f"*/{RUN_NAME}")]
+    done = [(folder, run) for folder, run in found if run.finished is not None]
+    return sorted(done, key=lambda one: (one[1].finished or "", one[0]))
+
+
 def newest_run(runs: Path, kind: str) -> Path | None:
     """The folder of the run of a kind that was finished last, if there is one."""
-    found: list[tuple[str, Path]] = []
-    for path in sorted(runs.glob(f"*/{RUN_NAME}")):
-        run = read_run(path.parent)
-        if run.kind == kind and run.finished is not None:
-            found.append((run.finished, path.parent))
-    return max(found)[1] if found else None
+    return next((folder for folder, run in reversed(finished_runs(runs)) if run.kind == kind), None)
 
 
 def _write(folder: Path, run: Run) -> None:

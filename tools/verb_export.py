@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..export.pack import Photograph
     from ..profiles.budget import Budget
     from ..runtime.manifest import Manifest
-    from .export_steps import Source
+    from .export_source import Source
     from .packing import Trained
 
 __all__ = ["export"]
@@ -159,7 +159,8 @@ def export(
 ) -> None:
     """Make a bundle of checkpoints (each a member; a run's folder names all in it) or of a bundle.
 
-    Without one: of the newest run, that is the student that was distilled last, or else the ensemble taught last.
+    Without one: of the newest run, that is the student that was distilled or fine-tuned last, or else the ensemble
+    taught last.
 
     FP32 is compared with torch through the runtime's own path, file in and score out; every other precision is held to
     FP32's ranking by the rank gate, on photographs that no stage trained on, after its score map is fitted again. If a
@@ -175,6 +176,7 @@ def export(
     refuse_unused(kinds)
     plain = all(is_plain(kind) for kind in kinds)
     require_libraries(_libraries(kinds, plain=plain), "compress,export")
+    from ..export.convert import require_recipe
     from ..export.pack import golden_photographs
     from .export_options import conversion_options, parity_photographs, rank_limits
     from .export_show import tell_export
@@ -199,6 +201,8 @@ def export(
         capabilities if any(kind.target == "tensorrt" for kind in kinds) else None,
         runs,
     )
+    for kind in kinds:
+        require_recipe(kind, options)
     golden_photos = read_golden(golden) if golden else ()
     photos: Sequence[Photograph | Path] = golden_photos or golden_photographs()
     if images and any(is_plain(kind) for kind in kinds):
@@ -275,7 +279,7 @@ def _of_networks(
     """Networks, which are counted, and held to the budget before anything is exported."""
     from .cost_show import describe_counts
     from .export_budget import count_members, hold_members
-    from .export_steps import source_of_trained
+    from .export_source import source_of_trained
 
     cost = count_members(members) if limits is None else hold_members(members, limits)
     within = "" if limits is None else f"within {limits.name}: "
@@ -290,7 +294,7 @@ def _of_networks(
 def _of_bundle(path: Path, golden: tuple[Photograph, ...], combine: str, limits: Budget | None) -> tuple[Source, str]:
     """A bundle's graphs, whose multiply-adds and parameters are held to the budget first; bytes it may lose yet."""
     from .export_budget import hold_graphs
-    from .export_steps import source_of_bundle
+    from .export_source import source_of_bundle
 
     if combine != "mean":
         raise UsageError("--combine with a bundle", expected="the bundle's own rule", mend="leave it out")

@@ -372,10 +372,11 @@ def test_a_disk_that_fills_up_loses_nothing(items: list[Item], tmp_path: Path, m
         fill(cache, who, items[:1])
         monkeypatch.setattr("edgeiqa.compress.teacher_shards.os.fsync", fsync)
         with pytest.raises(DataError, match=r"No space left.*free space.*what was done is kept"):
-            fill(cache, who, items, batch=2)
+            # Chunks come in a random order, and the last may be shorter.
+            fill(cache, who, items, batch=1)
         (shard,) = shards(tmp_path)
         kept = 18 - len(cache.missing(who.members[0], items))
-        assert kept == 7 and shard.stat().st_size == kept * 16
+        assert kept == 4 and shard.stat().st_size == kept * 16
         monkeypatch.undo()
         fill(cache, who, items)
     reference = contents(filled(tmp_path / "whole", who, items), who, items)
