@@ -64,9 +64,11 @@ def largest_values(model: onnx.ModelProto, images: Collection[Views], *, threads
     probe, tensors, sums = _probe(model)
     most = dict.fromkeys([*tensors, *sums], 0.0)
     try:
-        session = onnxruntime.InferenceSession(
-            probe.SerializeToString(), session_options(threads), providers=["CPUExecutionProvider"]
-        )
+        options = session_options(threads, is_int8=False)
+        # In the order of the nodes: a tensor is let go when its probes, which stand behind it, have run.
+        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
+        session = onnxruntime.InferenceSession(probe, options, providers=["CPUExecutionProvider"])
+        del probe
         for views in images:
             for name, value in zip(most, session.run(list(most), {n: v[None] for n, v in views.items()}), strict=True):
                 # A number that is none stays: nothing is larger.
@@ -82,8 +84,8 @@ def largest_values(model: onnx.ModelProto, images: Collection[Views], *, threads
     return LargestValues(ranges, {node: most[probed] for probed, node in sums.items()})
 
 
-def _probe(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str], dict[str, str]]:
-    """The graph with numbers for outputs; output -> tensor, output -> node."""
+def _probe(model: onnx.ModelProto) -> tuple[bytes, dict[str, str], dict[str, str]]:
+    """The graph with numbers for outputs, as a file; output -> tensor, output -> node."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -97,6 +99,7 @@ def _probe(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str], dic
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     graph = probe.graph
+    del graph.node[:]
     tensors: dict[str, str] = {}
     sums: dict[str, str] = {}
 
@@ -107,6 +110,7 @@ def _probe(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str], dic
 
     moving = _depends(model, {value.name for value in model.graph.input})
     for node in model.graph.node:
+        graph.node.append(node)
         for output in node.output:
             if output in ranks and output in moving:
                 ask("ReduceMax", [output], tensors, output)
@@ -133,7 +137,7 @@ def _probe(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str], dic
             ask("ReduceMax", [inside], sums, node.name)
     del graph.output[:]
     graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in [*tensors, *sums])
-    return probe, tensors, sums
+    return probe.SerializeToString(), tensors, sums
 
 
 def _depends(model: onnx.ModelProto, on: set[str]) -> set[str]:

@@ -77,6 +77,13 @@ def test_sessions_are_exact_where_sums_saturate(monkeypatch: pytest.MonkeyPatch,
             options.get_session_config_entry(OPTION)
 
 
+def test_a_float_graph_asks_nothing_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(ort, "sums_saturate", lambda: asked.append(True))
+    ort.session_options(1, is_int8=False)
+    assert asked == []
+
+
 @pytest.mark.parametrize("capability", [INT8_ON_VNNI, INT8_ON_ARM, INT8_ON_X86])
 def test_onnxruntime_refuses_no_int8_graph(monkeypatch: pytest.MonkeyPatch, capability: str) -> None:
     monkeypatch.setattr(cpu, "cpu_flags", lambda: OLD_X86)
