@@ -18,15 +18,21 @@ from PIL import Image, ImageCms, UnidentifiedImageError, features
 from .errors import PhotoError
 from .preprocess import Preprocess
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "Photo", "PhotoSource", "open_photo"]
+__all__ = ["IMAGE_SUFFIXES", "MAX_BYTES", "MAX_PIXELS", "Photo", "PhotoSource", "open_photo"]
 
 PhotoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
 
 MAX_PIXELS = 178_956_970
 """Photographs of more pixels are refused before they are decoded; it is the number at which Pillow itself refuses."""
 
+MAX_BYTES = 1 << 30
+"""Files of more bytes are refused before they are read: twice the bytes of `MAX_PIXELS` of 24 bits, uncompressed."""
+
 IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".jp2", ".avif", ".mpo"}
+    {
+        *(".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".jp2"),
+        *(".avif", ".heic", ".heif", ".hif"),
+    }
 )
 """What a folder is searched for; a file that is named itself is tried whatever its suffix."""
 
@@ -35,6 +41,9 @@ IMAGE_SUFFIXES = frozenset(
 _FORMATS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000"]
 if features.check("avif"):
     _FORMATS.append("AVIF")
+
+# The brands of ISO base media files that hold a still picture coded by HEVC; MIAF's own say nothing of the codec.
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -111,8 +120,33 @@ def open_photo(source: PhotoSource, preprocess: Preprocess) -> Photo:
 def _decode_file(file: io.BufferedReader | io.BytesIO, name: str, size_bytes: int, preprocess: Preprocess) -> Photo:
     if size_bytes == 0:
         raise PhotoError(f"{name}, 0 bytes", expected="a photograph", mend="copy the file again")
-    with _broken_as_photo_error(name), Image.open(file, formats=_FORMATS) as image:
-        return _decode(image, preprocess, size_bytes=size_bytes, may_scale=True)
+    if size_bytes > MAX_BYTES:
+        raise PhotoError(f"{name}, {size_bytes} bytes", expected=f"at most {MAX_BYTES}", mend="reduce the photograph")
+    with _broken_as_photo_error(name):
+        beginning = file.read(12)
+        file.seek(0)
+        formats = _FORMATS
+        if beginning[4:8] == b"ftyp" and beginning[8:] in _HEIF_BRANDS:
+            formats = _heif_formats(name)
+        with Image.open(file, formats=formats) as image:
+            return _decode(image, preprocess, size_bytes=size_bytes, may_scale=True)
+
+
+def _heif_formats(name: str) -> list[str]:
+    """The formats that a HEIC or HEIF file may have.
+
+    Its decoder turns it upright by the file's own transforms, and scales more than 8 bits to 8.
+
+    Raises:
+        PhotoError: its decoder is not installed.
+    """
+    try:
+        from pillow_heif import register_heif_opener
+    except ModuleNotFoundError:
+        raise PhotoError(f"{name}, a HEIC file", expected="its decoder", mend='pip install "edgeiqa[heic]"') from None
+    register_heif_opener()
+    # MIAF's brand stands before AV1 pictures as well.
+    return ["HEIF", *(kind for kind in _FORMATS if kind == "AVIF")]
 
 
 @contextlib.contextmanager

@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from threading import BoundedSemaphore
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import Bundle
-from .decode import PhotoSource, open_photo
+from .decode import PhotoSource
 from .engines.engine import ENGINES, GraphEngine, available_threads, open_engine
-from .errors import EdgeIQAError, EngineError, UsageError
+from .errors import EdgeIQAError, UsageError
 from .manifest import Artefact, Manifest, Member
 from .preprocess import Preprocess
-from .views import cut_views
+from .reading import PhotoViews, read_views
 
-__all__ = ["Score", "Scorer", "choose_artefact", "combine_raw", "default_bundle", "ensemble_bundle", "load"]
+__all__ = [
+    "Score",
+    "Scorer",
+    "busy_streams",
+    "choose_artefact",
+    "combine_raw",
+    "default_bundle",
+    "ensemble_bundle",
+    "load",
+]
 
 _AHEAD = 4
-"""Photographs decoded ahead of the graph; bounds what is held in memory."""
+"""Photographs that wait or are done, for each that is being worked on; of those only paths and scores are held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +60,15 @@ class Score:
     path: str | None = None
 
 
-Size = tuple[int, int]
-Views = dict[Preprocess, dict[str, NDArray[np.uint8]]]
-
-
 class Scorer:
-    """A bundle, loaded and ready to score.
+    """A bundle, loaded and ready to score; threads may share it.
 
     Attributes:
         bundle: what was loaded.
         engine: that runs it.
         precision: of its arithmetic.
-        threads: of the engine.
+        threads: of the engine, for each photograph.
+        streams: photographs that graphs look at, at once.
     """
 
     def __init__(
@@ -71,28 +78,36 @@ class Scorer:
         engine: str | None = None,
         precision: str | None = None,
         threads: int | None = None,
+        streams: int | None = None,
     ) -> None:
         """Load a bundle's graphs.
+
+        One stream of all processors answers for one photograph soonest; as many streams of one thread as there are
+        processors score most photographs a second, and take the memory of as many runs (`busy_streams`).
 
         Args:
             bundle: opened.
             engine: another than the bundle names.
             precision: another than the bundle names.
-            threads: of the engine; all processors of this process unless said.
+            threads: of the engine, for each photograph; all processors of this process unless said, divided between
+                the streams.
+            streams: photographs that graphs look at, at once; one unless said.
 
         Raises:
-            UsageError: the bundle has no artefact for that engine and precision, or threads is not positive.
+            UsageError: the bundle has no artefact for that engine and precision, or a number is not positive.
             MissingExtraError: the engine's library is not installed.
             BundleHashError: a graph is not what the manifest says.
             EngineError: the engine refuses a graph.
         """
-        if threads is not None and threads < 1:
-            raise UsageError(f"{threads} threads", expected="at least one", mend="give --threads 1 or more")
+        for number, what in ((threads, "threads"), (streams, "streams")):
+            if number is not None and number < 1:
+                raise UsageError(f"{number} {what}", expected="at least one", mend=f"give --{what} 1 or more")
         manifest = bundle.manifest
         self.bundle = bundle
         self.engine: str = engine or manifest.engine
         self.precision: str = precision or manifest.precision
-        self.threads = threads or available_threads()
+        self.streams = streams or 1
+        self.threads = threads or max(1, available_threads() // self.streams)
         self.artefacts: dict[str, Artefact] = {
             member.name: choose_artefact(member, self.engine, self.precision) for member in manifest.members
         }
@@ -103,14 +118,21 @@ class Scorer:
                 [bundle.read(name) for name in self.artefacts[member.name].files],
                 inputs=member.preprocess.shapes,
                 threads=self.threads,
+                streams=self.streams,
             )
             for member in manifest.members
         }
+        self._free_streams = BoundedSemaphore(self.streams)
 
     @property
     def engine_version(self) -> str:
         """Version of the engine's library."""
         return next(iter(self._engines.values())).version
+
+    @property
+    def preprocesses(self) -> tuple[Preprocess, ...]:
+        """Each member's, in the bundle's order."""
+        return tuple(member.preprocess for member in self.bundle.manifest.members)
 
     def score(self, photo: PhotoSource) -> Score:
         """Score one photograph.
@@ -122,43 +144,44 @@ class Scorer:
             PhotoError: it cannot be read.
             EngineError: a graph's result is not finite.
         """
-        return self._score(*self._read(photo))
+        return self._score(read_views(photo, self.preprocesses))
 
-    def score_many(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Score]:
+    def score_many(self, paths: Iterable[str | os.PathLike[str]], *, isolate_s: float | None = None) -> Iterator[Score]:
         """Score photographs in order; one that cannot be read gives a `Score` whose ``error`` says why.
 
-        The next photographs are decoded while the graph works; how many is bounded, so memory does not grow with their
-        number.
+        Other photographs are decoded while graphs work. How many is bounded, so memory does not grow with their number,
+        and ``paths`` may be endless. A score is the one that `score` gives, to the bit, whatever stands beside it.
+
+        Args:
+            paths: of the photographs; read a little ahead of the scores.
+            isolate_s: decode in processes of their own, and give a photograph at most so many seconds: one that hangs
+                or crashes its decoder gets an error, and the others their scores.
+
+        Raises:
+            UsageError: ``isolate_s`` is not positive.
         """
-        queue: deque[tuple[str, Future[tuple[Size, Views]]]] = deque()
-        todo = (os.fspath(path) for path in paths)
-        with ThreadPoolExecutor(min(_AHEAD, available_threads())) as pool:
-            try:
-                for path in islice(todo, _AHEAD):
-                    queue.append((path, pool.submit(self._read, path)))
-                while queue:
-                    path, future = queue.popleft()
-                    for following in islice(todo, 1):
-                        queue.append((following, pool.submit(self._read, following)))
-                    try:
-                        yield self._score(*future.result(), path)
-                    except EdgeIQAError as error:
-                        yield Score(value=None, error=str(error), path=path)
-            finally:
-                for _, future in queue:
-                    future.cancel()
+        if isolate_s is None:
+            yield from self._score_all(paths, lambda path: read_views(path, self.preprocesses))
+            return
+        from .isolate import IsolatedReader
+
+        with IsolatedReader(self.preprocesses, limit_s=isolate_s) as reader:
+            yield from self._score_all(paths, reader.read)
 
     def raw(self, photo: PhotoSource) -> dict[str, float]:
         """Each member's raw score of one photograph, before its score map."""
-        return self._raw(self._read(photo)[1])
+        return self._raw(read_views(photo, self.preprocesses))
 
     def features(self, photo: PhotoSource) -> dict[str, dict[str, NDArray[np.float32]]]:
         """Each member's raw score and pooled features of one photograph, by output name."""
-        views = self._read(photo)[1]
-        return {
-            member.name: self._engines[member.name].run(views[member.preprocess], self.artefacts[member.name].outputs)
-            for member in self.bundle.manifest.members
-        }
+        views = read_views(photo, self.preprocesses).views
+        with self._free_streams:
+            return {
+                member.name: self._engines[member.name].run(
+                    views[member.preprocess], self.artefacts[member.name].outputs
+                )
+                for member in self.bundle.manifest.members
+            }
 
     def run_views(self, member: str, views: Mapping[str, NDArray[np.uint8]]) -> float:
         """One member's raw score of views that were cut already."""
@@ -168,27 +191,45 @@ class Scorer:
         """Map the members' raw scores and combine them: the value, the mapped scores, and their spread."""
         return combine_raw(self.bundle.manifest, self.artefacts, raw)
 
-    def _read(self, source: PhotoSource) -> tuple[Size, Views]:
-        views: Views = {}
-        size: Size | None = None
-        for member in self.bundle.manifest.members:
-            if member.preprocess not in views:
-                decoded = open_photo(source, member.preprocess)
-                size = (decoded.width, decoded.height)
-                views[member.preprocess] = cut_views(decoded.image, member.preprocess)
-        if size is None:
-            raise EngineError("a bundle without members", expected="at least one", mend="export it again")
-        return size, views
+    def _score_all(self, paths: Iterable[str | os.PathLike[str]], read: Callable[[str], PhotoViews]) -> Iterator[Score]:
+        def answer(path: str) -> Score:
+            try:
+                return self._score(read(path), path)
+            except EdgeIQAError as error:
+                return Score(value=None, error=str(error), path=path)
 
-    def _raw(self, views: Views) -> dict[str, float]:
-        return {
-            member.name: self.run_views(member.name, views[member.preprocess])
-            for member in self.bundle.manifest.members
-        }
+        # Whoever decodes goes on to the graph: nothing is handed over, and there are only as many decoded photographs
+        # as workers. Where there are fewer streams than processors, the others decode meanwhile.
+        workers = max(self.streams, available_threads())
+        todo = (os.fspath(path) for path in paths)
+        with ThreadPoolExecutor(workers, thread_name_prefix="edgeiqa") as pool:
+            queue: deque[Future[Score]] = deque()
+            try:
+                # One slow photograph at the head should leave the others' workers something to do.
+                queue.extend(pool.submit(answer, path) for path in islice(todo, workers * _AHEAD))
+                while queue:
+                    score = queue.popleft().result()
+                    queue.extend(pool.submit(answer, path) for path in islice(todo, 1))
+                    yield score
+            finally:
+                for future in queue:
+                    future.cancel()
 
-    def _score(self, size: Size, views: Views, path: str | None = None) -> Score:
-        value, members, spread = self.combine(self._raw(views))
-        return Score(value, members, spread, *size, path=path)
+    def _raw(self, read: PhotoViews) -> dict[str, float]:
+        with self._free_streams:
+            return {
+                member.name: self.run_views(member.name, read.views[member.preprocess])
+                for member in self.bundle.manifest.members
+            }
+
+    def _score(self, read: PhotoViews, path: str | None = None) -> Score:
+        value, members, spread = self.combine(self._raw(read))
+        return Score(value, members, spread, read.width, read.height, path=path)
+
+
+def busy_streams() -> int:
+    """How many streams score many photographs fastest: one a processor, but no more than take the memory of four."""
+    return min(4, available_threads())
 
 
 def choose_artefact(member: Member, engine: str, precision: str) -> Artefact:
@@ -233,6 +274,7 @@ def load(
     engine: str | None = None,
     precision: str | None = None,
     threads: int | None = None,
+    streams: int | None = None,
 ) -> Scorer:
     """Load a bundle, or the default one that ships in the package.
 
@@ -240,14 +282,15 @@ def load(
         path: of a bundle; None is the default.
         engine: another than the bundle names.
         precision: another than the bundle names.
-        threads: of the engine.
+        threads: of the engine, for each photograph; as `Scorer`.
+        streams: photographs that graphs look at, at once; as `Scorer`.
 
     Raises:
         BundleError: the bundle must not be used.
         UsageError, MissingExtraError, EngineError: as `Scorer`.
     """
     bundle = default_bundle() if path is None else Bundle.open(path)
-    return Scorer(bundle, engine=engine, precision=precision, threads=threads)
+    return Scorer(bundle, engine=engine, precision=precision, threads=threads, streams=streams)
 
 
 def default_bundle() -> Bundle:

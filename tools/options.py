@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import math
+import os
 import re
 import shlex
 import tempfile
@@ -34,6 +36,7 @@ __all__ = [
     "require_name",
     "require_writable",
     "say_left_to_profile",
+    "streams_option",
     "with_device",
 ]
 
@@ -44,10 +47,23 @@ PathArgument = click.Path(path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
 
+def streams_option(function: Function) -> Function:
+    """``--streams``, for verbs that score many photographs."""
+    return click.option(
+        "--streams",
+        type=click.IntRange(min=1),
+        help="Photographs that graphs look at, at once; they share the threads. [default: one a processor, at most 4]",
+    )(function)
+
+
 def engine_options(function: Function) -> Function:
     """``--engine``, ``--precision`` and ``--threads``: the only ways to leave what the bundle names."""
     for option in (
-        click.option("--threads", type=click.IntRange(min=1), help="Threads of the engine. [default: all processors]"),
+        click.option(
+            "--threads",
+            type=click.IntRange(min=1),
+            help="Threads of the engine for a photograph. [default: all processors, shared by photographs at once]",
+        ),
         click.option(
             "--precision", type=click.Choice(["fp32", "fp16", "bf16", "int8"]), help="Another than the bundle's."
         ),
@@ -225,11 +241,14 @@ def require_writable(path: Path) -> None:
 def find_photographs(paths: tuple[Path, ...]) -> list[Path]:
     """The files that are named, and the images in the folders that are named, walked in order.
 
+    A path that is not there and holds ``*``, ``?`` or ``[`` is a pattern, for shells that leave it as it is, and for
+    quoted ones: what it matches is taken in order, ``**`` through folders.
+
     Raises:
-        UsageError: a path is not there, or a folder holds no image.
+        UsageError: a path is not there, a pattern matches nothing, or a folder holds no image.
     """
     found: list[Path] = []
-    for path in paths:
+    for path in [match for named in paths for match in _matches(named)]:
         if path.is_dir():
             inside = sorted(
                 entry for entry in path.rglob("*") if entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file()
@@ -249,6 +268,15 @@ def find_photographs(paths: tuple[Path, ...]) -> list[Path]:
         else:
             raise UsageError(f"{path}, which is not there", expected="a file or folder", mend="correct the path")
     return found
+
+
+def _matches(path: Path) -> list[Path]:
+    if os.path.lexists(path) or not glob.has_magic(str(path)):
+        return [path]
+    matches = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207 - a pattern may be absolute
+    if not matches:
+        raise UsageError(f"{path}, which matches nothing", expected="a file or folder", mend="correct the pattern")
+    return matches
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -11,9 +11,10 @@ from ..compress.data.distortions import distort
 from ..runtime.version import __version__
 from .quickstart_steps import describe_parity
 from .report.budget_bars import budget_bars
-from .report.page import thumbnail, write_page
+from .report.page import write_page
 from .report.quickstart_report import ScoredPicture, quickstart_page
 from .run_pages import PAGE
+from .thumbnails import thumbnail
 
 if TYPE_CHECKING:
     from .quickstart_steps import Outcome, Rung

@@ -50,9 +50,9 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def with_progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-    """The items, with a bar and the time left on stderr where that is a terminal."""
-    if not sys.stderr.isatty() or total < 2:
+def with_progress(items: Iterable[Item], total: int | None, what: str) -> Iterator[Item]:
+    """The items, with a bar and the time left on stderr where that is a terminal; ``total`` is None where not known."""
+    if not sys.stderr.isatty() or (total is not None and total < 2):
         yield from items
         return
     from rich.console import Console

@@ -59,15 +59,16 @@ class GraphInput:
 class GraphEngine(ABC):
     """A graph, loaded and ready, on set threads and in a set precision.
 
-    A subclass needs `_load` and `_infer`; this class checks what goes in and what comes out. Photographs are run one at
-    a time (batch 1), so that a score never depends on its neighbours.
+    A subclass needs `_load` and `_infer`; this class checks what goes in and what comes out. A run is of one photograph
+    (batch 1), so that a score never depends on its neighbours; as many threads as there are streams may `run` at once.
 
     Attributes:
         name: of the engine.
         version: of its library.
         inputs: shape of each view's tensor, without the batch.
         outputs: names the graph gives.
-        threads: it may use.
+        threads: that a run may use.
+        streams: runs that there may be at once.
     """
 
     name: str
@@ -81,6 +82,7 @@ class GraphEngine(ABC):
         outputs: Sequence[str],
         precision: Precision,
         threads: int,
+        streams: int = 1,
     ) -> None:
         """Load a graph.
 
@@ -89,7 +91,8 @@ class GraphEngine(ABC):
             inputs: view name -> shape of its uint8 tensor, without the batch.
             outputs: names that the graph must have.
             precision: of the arithmetic; the engine is always told.
-            threads: to use.
+            threads: that a run may use.
+            streams: runs that there may be at once.
 
         Raises:
             EngineError: the engine refuses the graph, or the graph's inputs or outputs are not these.
@@ -98,6 +101,7 @@ class GraphEngine(ABC):
         self.inputs = dict(inputs)
         self.outputs = tuple(outputs)
         self.threads = threads
+        self.streams = streams
         # Engines raise types of their own for a graph they refuse (and bare RuntimeErrors); all mean the same here.
         try:
             found_inputs, found_outputs = self._load(files, precision, threads)
@@ -230,8 +234,17 @@ def open_engine(
     *,
     inputs: Mapping[str, tuple[int, ...]],
     threads: int,
+    streams: int = 1,
 ) -> GraphEngine:
     """Load an artefact's graph in the engine of that name, in the artefact's precision.
+
+    Args:
+        name: of the engine.
+        artefact: whose graph it is.
+        files: the artefact's parts, in its order.
+        inputs: view name -> shape of its uint8 tensor, without the batch.
+        threads: that a run may use.
+        streams: runs that there may be at once.
 
     Raises:
         UsageError: there is no engine of that name.
@@ -256,7 +269,14 @@ def open_engine(
         raise MissingExtraError(f"no {error.name}", expected=f"{error.name}, to run on {name}", mend=install) from None
     engine_class: type[GraphEngine] = getattr(module, class_name)
     engine_class.require_processor(artefact)
-    return engine_class(files, inputs=inputs, outputs=artefact.outputs, precision=artefact.precision, threads=threads)
+    return engine_class(
+        files,
+        inputs=inputs,
+        outputs=artefact.outputs,
+        precision=artefact.precision,
+        threads=threads,
+        streams=streams,
+    )
 
 
 def _require_form(target: Target, files: Sequence[bytes]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from queue import SimpleQueue
 
 import numpy as np
 import openvino
@@ -19,13 +20,20 @@ __all__ = ["OpenVinoEngine", "compile_settings", "read_graph"]
 _HINTS: dict[Precision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 
 
-def compile_settings(precision: Precision, threads: int) -> dict[str, str | int]:
-    """The settings that every graph is compiled with."""
-    return {
+def compile_settings(precision: Precision, threads: int, streams: int = 1) -> dict[str, str | int]:
+    """The settings that every graph is compiled with.
+
+    Args:
+        precision: of the arithmetic.
+        threads: of each stream.
+        streams: runs at once.
+    """
+    told: dict[str, str | int] = {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
-        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_NUM_THREADS": threads * streams,
         "PERFORMANCE_HINT": "LATENCY",
     }
+    return told if streams == 1 else {**told, "NUM_STREAMS": streams}
 
 
 def read_graph(core: openvino.Core, files: Sequence[bytes]) -> openvino.Model:
@@ -86,13 +94,20 @@ class OpenVinoEngine(GraphEngine):
         fitting = {name: [1, *shape] for name, shape in self.inputs.items() if name in inputs}
         if all(inputs[name].takes(tuple(shape)) for name, shape in fitting.items()):
             graph.reshape(fitting)
-        compiled = core.compile_model(graph, "CPU", compile_settings(precision, threads))
+        compiled = core.compile_model(graph, "CPU", compile_settings(precision, threads, self.streams))
         _require_arithmetic(compiled, precision)
-        self._request = compiled.create_infer_request()
+        self._requests: SimpleQueue[openvino.InferRequest] = SimpleQueue()
+        for _ in range(self.streams):
+            self._requests.put(compiled.create_infer_request())
         self._ports = {name: port for port in compiled.outputs for name in port.get_names()}
         return inputs, list(self._ports)
 
     def _infer(self, batch: Mapping[str, NDArray[np.uint8]], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        results = self._request.infer(dict(batch), share_inputs=True)
-        # The request's buffers are written again by the next photograph.
-        return {name: np.array(results[self._ports[name]]) for name in outputs}
+        # A request serves one run at a time.
+        request = self._requests.get()
+        try:
+            results = request.infer(dict(batch), share_inputs=True)
+            # Its buffers are written again by the next photograph.
+            return {name: np.array(results[self._ports[name]]) for name in outputs}
+        finally:
+            self._requests.put(request)

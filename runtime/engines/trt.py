@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,8 @@ class TensorRtEngine(GraphEngine):
                 else "a GPU of compute capability 8.6, 8.9 or 12.0 and above, for TensorRT-RTX",
                 mend="run the ONNX graph on the CPU with --engine onnxruntime, or score on a machine with such a GPU",
             )
+        # An engine has one context; streams overlap in what goes on beside the GPU.
+        self._one_at_a_time = Lock()
         self._graph: TensorRtGraph
         if native:
             from .trt_native import NativeGraph
@@ -79,7 +82,8 @@ class TensorRtEngine(GraphEngine):
         return self._graph.inputs, self._graph.outputs
 
     def _infer(self, batch: Mapping[str, NDArray[np.uint8]], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        return self._graph.infer(batch, outputs)
+        with self._one_at_a_time:
+            return self._graph.infer(batch, outputs)
 
 
 def why_no_tensorrt(gpu: Gpu | None, *, native: bool) -> str:

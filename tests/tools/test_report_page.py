@@ -13,8 +13,9 @@ from edgeiqa.profiles.metrics import Interval
 from edgeiqa.runtime.errors import RecordError
 from edgeiqa.tools.report.charts import loss_curves, scatter
 from edgeiqa.tools.report.colours import DARK_GROUND, DARK_SERIES, LIGHT_SERIES
-from edgeiqa.tools.report.page import Figure, Picture, Section, Table, render_page, thumbnail, write_page
+from edgeiqa.tools.report.page import Figure, Picture, Section, Table, render_page, write_page
 from edgeiqa.tools.report.text import number, readable, sentence, shorten, term_words
+from edgeiqa.tools.thumbnails import thumbnail
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image

@@ -9,10 +9,10 @@ from edgeiqa.profiles.metrics import Interval
 from edgeiqa.runtime.score_map import ScoreMap, Sigmoid
 from edgeiqa.tools.report.charts import Bar
 from edgeiqa.tools.report.distill_report import TeacherStudent, distill_page
-from edgeiqa.tools.report.page import thumbnail
 from edgeiqa.tools.report.quickstart_report import ScoredPicture, quickstart_page
 from edgeiqa.tools.report.teach_report import AccuracyRow, MemberCurve, OutOfFold, curves_by_term, teach_page
 from edgeiqa.tools.report.text import readable
+from edgeiqa.tools.thumbnails import thumbnail
 from PIL import Image
 
 from .report_page import HOSTILE, Drawing, Page, is_affine, read_page, series

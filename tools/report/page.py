@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,18 +17,17 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import jinja2
-from PIL import Image
 
 from ...runtime.errors import RecordError, require_field
 from ...runtime.version import __version__
+from ..thumbnails import JPEG_PREFIX
 from . import colours
 from .text import readable
 
-__all__ = ["Figure", "Picture", "Section", "Table", "render_page", "thumbnail", "write_page"]
+__all__ = ["Figure", "Picture", "Section", "Table", "render_page", "write_page"]
 
 _TEMPLATE_NAME = "page.html.j2"
 _SCRIPT_NAME = "sort_tables.js"
-_JPEG_PREFIX = "data:image/jpeg;base64,"
 _SVG = "http://www.w3.org/2000/svg"
 
 
@@ -81,7 +79,7 @@ class Picture:
     """A small photograph.
 
     Attributes:
-        data_uri: a JPEG file as ``data:image/jpeg;base64,...``, as `thumbnail` makes it.
+        data_uri: a JPEG file as ``data:image/jpeg;base64,...``, as `thumbnails.thumbnail` makes it.
         caption: text under it; a line end is kept.
         alt: what stands for the picture where it is not seen; empty where the caption says as much.
 
@@ -94,9 +92,9 @@ class Picture:
     alt: str = ""
 
     def __post_init__(self) -> None:
-        inline = self.data_uri.startswith(_JPEG_PREFIX)
-        inline = inline and re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", self.data_uri[len(_JPEG_PREFIX) :]) is not None
-        require_field(inline, f"a picture {self.data_uri[:40]!r}", f"{_JPEG_PREFIX} and base64", "make it by thumbnail")
+        inline = self.data_uri.startswith(JPEG_PREFIX)
+        inline = inline and re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", self.data_uri[len(JPEG_PREFIX) :]) is not None
+        require_field(inline, f"a picture {self.data_uri[:40]!r}", f"{JPEG_PREFIX} and base64", "make it by thumbnail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,16 +172,6 @@ def write_page(path: Path, html: str) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def thumbnail(image: Image.Image, side: int = 320) -> str:
-    """A picture of at most ``side`` x ``side`` pixels as a JPEG data URI, without the metadata of the photograph."""
-    small = image.convert("RGB")
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
-    small.info.clear()
-    file = io.BytesIO()
-    small.save(file, "JPEG", quality=82, optimize=True)
-    return _JPEG_PREFIX + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def _own_file(name: str) -> str:

@@ -18,7 +18,7 @@ class ScoredPicture:
 
     Attributes:
         name: of its file.
-        data_uri: as `edgeiqa.tools.report.page.thumbnail` makes it.
+        data_uri: as `edgeiqa.tools.thumbnails.thumbnail` makes it.
         teacher: score on the outer scale.
         student: likewise.
         credit: photographer and licence; empty where none is due.
