@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .bundle import Bundle
 from .decode import PhotoSource
+from .engines.compiled import CompiledCache
 from .engines.engine import ENGINES, GraphEngine, available_threads, open_engine
 from .errors import EdgeIQAError, UsageError
 from .manifest import Artefact, Manifest, Member
@@ -79,6 +80,7 @@ class Scorer:
         precision: str | None = None,
         threads: int | None = None,
         streams: int | None = None,
+        cache: str | os.PathLike[str] | None = None,
     ) -> None:
         """Load a bundle's graphs.
 
@@ -92,6 +94,8 @@ class Scorer:
             threads: of the engine, for each photograph; all processors of this process unless said, divided between
                 the streams.
             streams: photographs that graphs look at, at once; one unless said.
+            cache: a folder in which the engine keeps what it has prepared, so that it starts sooner the next time
+                (`CompiledCache`); scores are the same. Nothing is kept unless said.
 
         Raises:
             UsageError: the bundle has no artefact for that engine and precision, or a number is not positive.
@@ -119,6 +123,7 @@ class Scorer:
                 inputs=member.preprocess.shapes,
                 threads=self.threads,
                 streams=self.streams,
+                cache=None if cache is None else CompiledCache(Path(cache)),
             )
             for member in manifest.members
         }
@@ -275,6 +280,7 @@ def load(
     precision: str | None = None,
     threads: int | None = None,
     streams: int | None = None,
+    cache: str | os.PathLike[str] | None = None,
 ) -> Scorer:
     """Load a bundle, or the default one that ships in the package.
 
@@ -284,13 +290,14 @@ def load(
         precision: another than the bundle names.
         threads: of the engine, for each photograph; as `Scorer`.
         streams: photographs that graphs look at, at once; as `Scorer`.
+        cache: a folder in which the engine keeps what it has prepared; as `Scorer`.
 
     Raises:
         BundleError: the bundle must not be used.
         UsageError, MissingExtraError, EngineError: as `Scorer`.
     """
     bundle = default_bundle() if path is None else Bundle.open(path)
-    return Scorer(bundle, engine=engine, precision=precision, threads=threads, streams=streams)
+    return Scorer(bundle, engine=engine, precision=precision, threads=threads, streams=streams, cache=cache)
 
 
 def default_bundle() -> Bundle:

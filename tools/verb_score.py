@@ -29,6 +29,13 @@ _COLUMNS = ("path", "score", "spread", "width", "height", "error")
 @click.option("--bundle", type=PathArgument, help="NAME.eiqa. [default: the one that ships in the package]")
 @engine_options
 @streams_option
+@click.option(
+    "--cache",
+    type=PathArgument,
+    envvar="EDGEIQA_CACHE",
+    metavar="DIR",
+    help="Keep graphs there as the engine has prepared them, for a quicker start. [default: $EDGEIQA_CACHE, or none]",
+)
 @click.option("--null", "null_separated", is_flag=True, help="The list on stdin has a NUL after each path.")
 @click.option(
     "--sort",
@@ -62,6 +69,7 @@ def score(
     precision: str | None,
     threads: int | None,
     streams: int | None,
+    cache: Path | None,
     null_separated: bool,
     order: Order,
     best: int | None,
@@ -88,7 +96,7 @@ def score(
     _require_sense(as_json, as_csv, resume, html, overwrite, isolate, time_limit)
     photographs = photographs_of(paths, null_separated=null_separated)
     streams = busy_streams() if streams is None else streams
-    scorer = load(bundle, engine=engine, precision=precision, threads=threads, streams=streams)
+    scorer = load(bundle, engine=engine, precision=precision, threads=threads, streams=streams, cache=cache)
     higher_is_better = scorer.bundle.manifest.scale.higher_is_better
     summary = Summary()
     with ExitStack() as stack:

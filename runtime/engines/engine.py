@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import EngineError, MissingExtraError, UsageError
 from ..manifest import Artefact, Precision, Target
+from .compiled import CompiledCache
 from .onnx_bytes import require_one_file
 
 __all__ = ["ENGINES", "GraphEngine", "GraphInput", "available_threads", "installed_engines", "open_engine"]
@@ -69,6 +70,7 @@ class GraphEngine(ABC):
         outputs: names the graph gives.
         threads: that a run may use.
         streams: runs that there may be at once.
+        cache: of graphs that the engine prepared before, or None.
     """
 
     name: str
@@ -83,6 +85,7 @@ class GraphEngine(ABC):
         precision: Precision,
         threads: int,
         streams: int = 1,
+        cache: CompiledCache | None = None,
     ) -> None:
         """Load a graph.
 
@@ -93,6 +96,7 @@ class GraphEngine(ABC):
             precision: of the arithmetic; the engine is always told.
             threads: that a run may use.
             streams: runs that there may be at once.
+            cache: of graphs that the engine prepared before; an engine that has nothing to keep passes it over.
 
         Raises:
             EngineError: the engine refuses the graph, or the graph's inputs or outputs are not these.
@@ -102,6 +106,7 @@ class GraphEngine(ABC):
         self.outputs = tuple(outputs)
         self.threads = threads
         self.streams = streams
+        self.cache = cache
         # Engines raise types of their own for a graph they refuse (and bare RuntimeErrors); all mean the same here.
         try:
             found_inputs, found_outputs = self._load(files, precision, threads)
@@ -235,6 +240,7 @@ def open_engine(
     inputs: Mapping[str, tuple[int, ...]],
     threads: int,
     streams: int = 1,
+    cache: CompiledCache | None = None,
 ) -> GraphEngine:
     """Load an artefact's graph in the engine of that name, in the artefact's precision.
 
@@ -245,6 +251,7 @@ def open_engine(
         inputs: view name -> shape of its uint8 tensor, without the batch.
         threads: that a run may use.
         streams: runs that there may be at once.
+        cache: of graphs that the engine prepared before.
 
     Raises:
         UsageError: there is no engine of that name.
@@ -276,6 +283,7 @@ def open_engine(
         precision=artefact.precision,
         threads=threads,
         streams=streams,
+        cache=cache,
     )
 
 

@@ -55,6 +55,13 @@ def _require_arithmetic(compiled: openvino.CompiledModel, precision: Precision) 
         )
 
 
+def _declared(port: openvino.Output) -> GraphInput:
+    return GraphInput(
+        port.element_type == openvino.Type.u8,
+        tuple(None if side.is_dynamic else side.get_length() for side in port.partial_shape),
+    )
+
+
 class OpenVinoEngine(GraphEngine):
     """OpenVINO graphs (xml and bin) and ONNX graphs on the CPU."""
 
@@ -82,19 +89,25 @@ class OpenVinoEngine(GraphEngine):
         self, files: Sequence[bytes], precision: Precision, threads: int
     ) -> tuple[Mapping[str, GraphInput], Sequence[str]]:
         core = openvino.Core()
-        graph = read_graph(core, files)
-        inputs = {
-            port.get_any_name(): GraphInput(
-                port.element_type == openvino.Type.u8,
-                tuple(None if side.is_dynamic else side.get_length() for side in port.partial_shape),
-            )
-            for port in graph.inputs
-        }
-        # What is not as it should be is left for the caller to refuse.
-        fitting = {name: [1, *shape] for name, shape in self.inputs.items() if name in inputs}
-        if all(inputs[name].takes(tuple(shape)) for name, shape in fitting.items()):
-            graph.reshape(fitting)
-        compiled = core.compile_model(graph, "CPU", compile_settings(precision, threads, self.streams))
+        settings = compile_settings(precision, threads, self.streams)
+        compiled, key = None, ""
+        if self.cache is not None:
+            key = self.cache.key(self.name, openvino.__version__, (settings, sorted(self.inputs.items())), files)
+            kept = self.cache.read(key)
+            if kept is not None:
+                compiled = core.import_model(kept, "CPU", settings)
+        if compiled is None:
+            graph = read_graph(core, files)
+            inputs = {port.get_any_name(): _declared(port) for port in graph.inputs}
+            # What is not as it should be is left for the caller to refuse.
+            fitting = {name: [1, *shape] for name, shape in self.inputs.items() if name in inputs}
+            if all(inputs[name].takes(tuple(shape)) for name, shape in fitting.items()):
+                graph.reshape(fitting)
+            compiled = core.compile_model(graph, "CPU", settings)
+            if self.cache is not None:
+                self.cache.write(key, compiled.export_model().getvalue())
+        else:
+            inputs = {port.get_any_name(): _declared(port) for port in compiled.inputs}
         _require_arithmetic(compiled, precision)
         self._requests: SimpleQueue[openvino.InferRequest] = SimpleQueue()
         for _ in range(self.streams):
