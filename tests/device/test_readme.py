@@ -42,7 +42,11 @@ def test_a_command_for_a_device(folder: Path, command: str) -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip()
-    if "score" in command:
+    if "--html" in command:
+        assert (folder / "sheet.html").stat().st_size > 1000
+    if "--resume" in command:
+        assert len((folder / "scores.jsonl").read_text().splitlines()) == 2
+    if "score" in command and "--json" in command:
         paths = [json.loads(line)["path"] for line in ran.stdout.splitlines()]
         assert paths == ["photo.jpg", "holiday/beach.png", "holiday/day2/hills.jpg"]
     if "unpack" in command:
