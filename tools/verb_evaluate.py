@@ -15,7 +15,7 @@ from ..profiles.metrics import Accuracy, Interval, SceneAccuracy, paired_differe
 from ..profiles.metrics import evaluate as judge
 from ..runtime.bundle import Bundle
 from ..runtime.errors import DataError
-from ..runtime.scorer import Scorer, default_bundle
+from ..runtime.scorer import Scorer, busy_streams, default_bundle
 from .options import PathArgument, dataset_options, engine_options, json_option, require_libraries
 from .show import print_json, print_table, say, with_progress
 
