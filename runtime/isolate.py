@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import threading
+import warnings
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -134,6 +135,8 @@ class _Worker:
 def _work(pipe: Connection, preprocesses: Sequence[Preprocess]) -> None:
     """A worker's life: a photograph in, its views or its error out, until the pipe is closed."""
     _bound_memory()
+    # As in the command: a worker's stderr is the program's.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     pipe.send("ready")
     # The parent has gone, or wants no more.
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):

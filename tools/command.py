@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 
 import click
 
@@ -68,6 +69,8 @@ def cli(context: click.Context) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command and exit with its status."""
+    # What a photograph's metadata lack, or how large it is, moves no score; what cannot be read is an error.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     run(cli, "edgeiqa", arguments)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edgeiqa.runtime.decode import MAX_PIXELS, open_photo
+from edgeiqa.runtime.decode import MAX_BYTES, MAX_PIXELS, open_photo
 from edgeiqa.runtime.errors import PhotoError
 from PIL import Image
 
@@ -99,6 +99,30 @@ def test_an_array_of_too_many_pixels_is_refused() -> None:
     with pytest.raises(PhotoError) as caught:
         open_photo(array, PLAIN)
     require_message(caught, "60000x60000", f"at most {MAX_PIXELS} pixels", "reduce")
+
+
+def test_a_file_of_too_many_bytes_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(pixels(24, 16))
+    path = tmp_path / "photo.png"
+    # A photograph, and then a hole that takes no place on the disk.
+    path.write_bytes(data)
+    with path.open("r+b") as file:
+        file.truncate(MAX_BYTES)
+    assert open_photo(path, PLAIN).image.size == (24, 16)
+    opened: list[object] = []
+    monkeypatch.setattr(Image, "open", lambda *arguments, **options: opened.append(arguments))
+    with path.open("r+b") as file:
+        file.truncate(MAX_BYTES + 1)
+    with pytest.raises(PhotoError) as caught:
+        open_photo(path, PLAIN)
+    require_message(caught, f"{path}, {MAX_BYTES + 1} bytes", f"at most {MAX_BYTES}", "reduce")
+    monkeypatch.setattr("edgeiqa.runtime.decode.MAX_BYTES", len(data) - 1)
+    with pytest.raises(PhotoError) as caught:
+        open_photo(data, PLAIN)
+    require_message(caught, f"bytes, {len(data)} bytes", f"at most {len(data) - 1}", "reduce")
+    assert opened == []
+    # The most pixels, uncompressed in 32 bits each, are not too many.
+    assert MAX_BYTES > 4 * MAX_PIXELS + 10_000
 
 
 def test_a_pillow_image_without_pixels_is_refused() -> None:
