@@ -144,7 +144,7 @@ def convert(member: FloatMember, kind: Kind, images: Collection[Views], options:
             files = quantize_openvino(member.model, images, recipe, threads=options.threads)
         else:
             # The precision is the one that the engine is told; FP16 weights lose nothing that bf16 or FP16 would keep.
-            files = to_openvino(member.model, store_fp16=kind.precision != "fp32")
+            files = to_openvino(member.model, store_fp16=kind.precision != "fp32", for_bf16=kind.precision == "bf16")
         graph = _graph(member, kind, files, "" if recipe is None else recipe.processor)
         return Conversion(graph=graph, recipe=recipe, range_images=ranges, notes=notes)
     model, kept = _typed(member, kind.precision, images, recipe, options)

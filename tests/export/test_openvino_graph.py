@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openvino
 import pytest
 from edgeiqa.export.openvino_graph import to_openvino
@@ -14,16 +15,17 @@ from edgeiqa.export.pack import TARGET_ENGINE
 from edgeiqa.runtime.engines.engine import GraphEngine, open_engine
 from edgeiqa.runtime.engines.ov import _require_arithmetic
 from edgeiqa.runtime.errors import EngineError, ExportError, MissingExtraError
-from edgeiqa.runtime.manifest import Artefact, Target
+from edgeiqa.runtime.manifest import Artefact, Precision, Target
 from edgeiqa.runtime.score_map import ScoreMap
+from numpy.typing import NDArray
 
 from .networks import SYSTEMS, Exported, noise, require_near
 
 
-def engine(made: Exported, target: Target, files: tuple[bytes, ...]) -> GraphEngine:
+def engine(made: Exported, target: Target, files: tuple[bytes, ...], precision: Precision = "fp32") -> GraphEngine:
     artefact = Artefact(
         target=target,
-        precision="fp32",
+        precision=precision,
         stored_as="fp32",
         files=("graph", "weights")[: len(files)],
         outputs=made.outputs,
@@ -34,10 +36,10 @@ def engine(made: Exported, target: Target, files: tuple[bytes, ...]) -> GraphEng
     return open_engine(TARGET_ENGINE[target], artefact, files, inputs=made.shapes, threads=1)
 
 
-@pytest.mark.parametrize("name", list(SYSTEMS))
-def test_openvino_agrees_with_onnxruntime(exported: Callable[[str], Exported], name: str) -> None:
+@pytest.mark.parametrize(("name", "for_bf16"), [*((name, False) for name in SYSTEMS), ("convnext", True)])
+def test_openvino_agrees_with_onnxruntime(exported: Callable[[str], Exported], name: str, for_bf16: bool) -> None:
     made = exported(name)
-    files = to_openvino(made.data, store_fp16=False)
+    files = to_openvino(made.data, store_fp16=False, for_bf16=for_bf16)
     ours = engine(made, "openvino", files)
     theirs = engine(made, "onnx", (made.data,))
     for seed in range(2):
@@ -57,6 +59,28 @@ def test_fp16_halves_the_weights(exported: Callable[[str], Exported]) -> None:
     half = float(engine(made, "openvino", (stored_xml, stored)).run(views)["score"])
     # Rounded weights, FP32 arithmetic: near, and not the same.
     assert 0 < abs(whole - half) < 5e-3 * max(1.0, abs(whole))
+
+
+def test_bf16_gives_scores_of_more_than_eight_bits(exported: Callable[[str], Exported]) -> None:
+    made = exported("convnext")
+    views = [{view: pixels[0] for view, pixels in noise(made.shapes, 1, seed).items()} for seed in range(6)]
+
+    def scores(for_bf16: bool) -> NDArray[np.float32]:
+        files = to_openvino(made.data, store_fp16=True, for_bf16=for_bf16)
+        opened = engine(made, "openvino", files, "bf16")
+        return np.array([opened.run(view)["score"] for view in views], dtype=np.float32)
+
+    try:
+        rounded, fine = scores(False), scores(True)
+    except EngineError as error:
+        # A processor without bf16, where OpenVINO takes another precision than it is told.
+        assert "bf16" in str(error)
+        return
+    low_bits = rounded.view(np.uint32) & 0xFFFF, fine.view(np.uint32) & 0xFFFF
+    assert (low_bits[0] == 0).all() and (low_bits[1] != 0).any()
+    exact = engine(made, "onnx", (made.data,))
+    expected = np.array([exact.run(view)["score"] for view in views])
+    assert np.abs(fine - expected).max() < 0.05 * max(1.0, np.abs(expected).max())
 
 
 def test_no_trace_of_the_machine(exported: Callable[[str], Exported]) -> None:
