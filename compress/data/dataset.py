@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.errors import DataError
+from ..run_files import write_table
 
-__all__ = ["Comparable", "Dataset", "LabelledPhoto", "read_csv", "select"]
+__all__ = ["Comparable", "Dataset", "LabelledPhoto", "read_csv", "select", "write_csv"]
 
 Comparable = Literal["global", "scene"]
 
@@ -204,6 +205,28 @@ def read_csv(
         )
     require_files([photo.path for photo in photos], images)
     return Dataset(root=images, photos=tuple(photos), score_range=score_range, comparable=comparable, citation=citation)
+
+
+def write_csv(dataset: Dataset, csv_path: Path) -> None:
+    """Write the table that `read_csv` reads, whole or not at all.
+
+    What the table does not hold (the folder, the score range, what compares, the citation) is for the caller to keep.
+
+    Args:
+        dataset: whose images are named relative to its root.
+        csv_path: replaced where it is there. Columns ``image`` and ``mos``, and those of ``mos_std``, ``split`` and
+            ``scene`` that a photograph has; scores in as many digits as they need to be read as the same numbers.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    columns = [
+        column
+        for column in _COLUMNS
+        if column in _REQUIRED or any(getattr(photo, column) is not None for photo in dataset.photos)
+    ]
+    # The writer leaves the cell of None empty.
+    write_table(csv_path, columns, ([getattr(photo, column) for column in columns] for photo in dataset.photos))
 
 
 def require_files(paths: list[Path], folder: Path) -> None:
