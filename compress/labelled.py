@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .losses import huber_loss, mse_loss, plcc_loss
+from .losses import huber_loss, mse_loss, plcc_loss, weighted_mse_loss
 from .stages import ScoreLosses, Stage
 
 __all__ = ["LabelledExamples", "ScoreObjective", "score_terms"]
@@ -96,6 +96,10 @@ def score_terms(
     terms = {}
     if losses.mse:
         terms[f"{prefix}mse"] = losses.mse * mse_loss(score, target, weight=weight)
+    if losses.weighted_mse:
+        ends = {"height": losses.end_height, "distance": losses.end_distance, "width": losses.end_width}
+        loss = weighted_mse_loss(score, target, **ends, weight=weight)
+        terms[f"{prefix}weighted_mse"] = losses.weighted_mse * loss
     if losses.huber:
         terms[f"{prefix}huber"] = losses.huber * huber_loss(score, target, delta=losses.huber_delta, weight=weight)
     if losses.plcc:

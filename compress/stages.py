@@ -172,25 +172,37 @@ class ScoreLosses(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     Attributes:
         mse: of the mean squared error.
+        weighted_mse: of the mean squared error in which opinions near the ends of the scale count more
+            (`losses.weighted_mse_loss`).
+        end_height: by how much more, at the ends; likewise the next two.
+        end_distance: from the middle at which half of it is reached.
+        end_width: in which the weight rises.
         huber: of the Huber loss over delta squared.
         huber_delta: where its parabola becomes a line.
         plcc: of one minus the batch's linear correlation.
     """
 
     mse: float = 0.0
+    weighted_mse: float = 0.0
+    end_height: float = 2.0
+    end_distance: float = 0.25
+    end_width: float = 0.05
     huber: float = 1.0
     huber_delta: float = 0.1
     plcc: float = 1.5
 
     def __post_init__(self) -> None:
-        weights = (self.mse, self.huber, self.plcc)
+        weights = (self.mse, self.weighted_mse, self.huber, self.plcc)
         require_field(all(0 <= weight < math.inf for weight in weights), f"weights of losses {weights}", "0 or more")
+        ends = (self.end_height, self.end_distance, self.end_width)
+        right = 0 <= ends[0] < math.inf and 0 <= ends[1] <= 0.5 and 0 < ends[2] < math.inf
+        require_field(right, f"weights of the ends {ends}", "a height from 0, a distance in [0, 0.5], a width above 0")
         require_field(self.huber_delta > 0, f"a delta of {self.huber_delta}", "more than 0")
 
     @property
     def any(self) -> bool:
         """Whether one of them counts."""
-        return max(self.mse, self.huber, self.plcc) > 0
+        return max(self.mse, self.weighted_mse, self.huber, self.plcc) > 0
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

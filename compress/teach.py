@@ -27,7 +27,7 @@ from ..profiles.cost import count_module
 from ..profiles.fit_score_map import fit_sigmoid
 from ..profiles.metrics import evaluate, srcc
 from ..runtime.errors import DataError, UsageError
-from ..runtime.score_map import ScoreMap
+from ..runtime.score_map import InversePiecewiseLinear, ScoreMap
 from ..runtime.splitmix import permutation
 from .checkpoint import RECORD_NAME, Checkpoint, load_checkpoint, read_record, save_checkpoint
 from .data.dataset import Dataset
@@ -42,6 +42,7 @@ from .models.network import build
 from .models.records import System
 from .models.systems import one_backbone
 from .models.weights import load_backbone, without_place
+from .mos_transform import resolve
 from .run_files import write_record, write_table
 from .teach_records import DataRecipe, FoldFigures, MemberRecipe, TeachRecipe, TeachReport
 from .watch import SILENT, Watch
@@ -216,6 +217,8 @@ def _teach_member(
     system = member_system(member)
     items = [Item(path=photo.path, sha256=sha) for photo, sha in zip(data.dataset.photos, data.sha256, strict=True)]
     mos = data.dataset.unit_mos
+    transform = None if member.mos_transform is None else resolve(member.mos_transform, mos[training])
+    targets = mos if transform is None else transform.forward(mos)
     facts: dict[str, Any] = {
         "recipe": msgspec.to_builtins(msgspec.structs.replace(member, weights=without_place(member.weights))),
         "data": msgspec.to_builtins(recipe.data),
@@ -236,7 +239,7 @@ def _teach_member(
             f"from, {len(heldout)} held out, {len(selection)} in the selection part"
         )
         network = build(system, weights=member.weights, seed=member.seed)
-        network.set_output_bias(float(mos[training].mean()))
+        network.set_output_bias(float(targets[training].mean()))
         # After the weights, which may not be there: cutting takes longer.
         views = open_views(folder / _VIEWS, items, system.preprocess, on_item=watch.cut)
         history = fit(
@@ -245,12 +248,12 @@ def _teach_member(
             member.stages,
             LabelledExamples.of(
                 views,
-                mos,
+                targets,
                 training,
                 names=[photo.image for photo in data.dataset.photos],
                 keys=[item.key for item in items],
             ),
-            HeldOut(views, heldout, mos[heldout]),
+            HeldOut(views, heldout, targets[heldout]),
             seed=member.seed,
             folder=home,
             run=msgspec.json.encode((member, recipe.data)).decode(),
@@ -261,7 +264,7 @@ def _teach_member(
         )
         raw = predict(network, views, heldout)
         # Here too, before the state is thrown away, as it also asks that the member has learned something.
-        _cross_fitted(raw, mos[heldout], member)
+        _cross_fitted(raw, mos[heldout], member, transform)
         record = Checkpoint(
             name=member.name,
             system=system,
@@ -269,6 +272,7 @@ def _teach_member(
                 raw,
                 mos[heldout],
                 member,
+                transform,
                 f"{len(heldout)} out-of-fold photographs (fold {member.heldout_fold} of {recipe.data.folds})",
             ),
             provenance={
@@ -294,7 +298,7 @@ def _teach_member(
         macs=_macs(network, system),
         rows=heldout,
         raw=raw,
-        cross_fitted=_cross_fitted(raw, mos[heldout], member),
+        cross_fitted=_cross_fitted(raw, mos[heldout], member, transform),
         selection=record.score_map.apply(raw_of_selection),
     )
 
@@ -318,25 +322,39 @@ def _finished(home: Path, facts: dict[str, Any]) -> tuple[Checkpoint, Any]:
     return load_checkpoint(home)
 
 
-def _fit_map(raw: NDArray[np.float64], unit_mos: NDArray[np.float64], member: MemberRecipe, fitted_on: str) -> ScoreMap:
+def _fit_map(
+    raw: NDArray[np.float64],
+    unit_mos: NDArray[np.float64],
+    member: MemberRecipe,
+    transform: InversePiecewiseLinear | None,
+    fitted_on: str,
+) -> ScoreMap:
+    """From raw scores to opinions: the transform's inverse, where there is one, then a sigmoid."""
     try:
-        return fit_sigmoid(raw, _LOW + (_HIGH - _LOW) * unit_mos, _LOW, _HIGH, fitted_on=fitted_on)
+        opinion = raw if transform is None else transform.apply(raw)
+        fitted = fit_sigmoid(opinion, _LOW + (_HIGH - _LOW) * unit_mos, _LOW, _HIGH, fitted_on=fitted_on)
     except DataError as error:
         raise DataError(
             f"{member.name}, whose scores of {fitted_on} do not rise with the opinions ({error.got})",
             expected="a member that has learned something",
             mend="train it longer or at other rates, in a new run; what it has is kept in its resume.pt",
         ) from error
+    return fitted if transform is None else msgspec.structs.replace(fitted, steps=(transform, *fitted.steps))
 
 
-def _cross_fitted(raw: NDArray[np.float64], unit_mos: NDArray[np.float64], member: MemberRecipe) -> NDArray[np.float64]:
+def _cross_fitted(
+    raw: NDArray[np.float64],
+    unit_mos: NDArray[np.float64],
+    member: MemberRecipe,
+    transform: InversePiecewiseLinear | None,
+) -> NDArray[np.float64]:
     order = np.array(permutation(member.seed, len(raw)))
     mapped = np.empty(len(raw))
     for part in range(_PARTS):
         judged = order[part::_PARTS]
         fitted = np.setdiff1d(order, judged)
         fitted_on = f"{len(fitted)} of its {len(raw)} out-of-fold photographs"
-        mapped[judged] = _fit_map(raw[fitted], unit_mos[fitted], member, fitted_on).apply(raw[judged])
+        mapped[judged] = _fit_map(raw[fitted], unit_mos[fitted], member, transform, fitted_on).apply(raw[judged])
     return mapped
 
 

@@ -11,6 +11,7 @@ from ..runtime.errors import require_field
 from ..runtime.preprocess import FULL_DECODE, DctDecode, FullDecode
 from .models.records import Head, Linear
 from .models.weights import Weights
+from .mos_transform import MosTransform
 from .stages import Keep, Stage
 
 __all__ = ["DataRecipe", "FoldFigures", "MemberRecipe", "TeachRecipe", "TeachReport"]
@@ -67,6 +68,7 @@ class MemberRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             most four and evenly from the last backwards.
         decode: the decode policy that it is trained and run with.
         keep: which epoch's weights it has; a choice by the held-out fold flatters that fold's figures a little.
+        mos_transform: of the opinions that it learns from; its score map begins with the inverse.
         precision: Fabric's name of the arithmetic; None for the run's.
         seed: of its head, order, augmentation and dropout.
     """
@@ -83,6 +85,7 @@ class MemberRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     features: tuple[int, ...] | None = None
     decode: FullDecode | DctDecode = FULL_DECODE
     keep: Keep = "last"
+    mos_transform: MosTransform | None = None
     precision: str | None = None
     seed: int = 0
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
-from edgeiqa.compress.losses import huber_loss, mse_loss, plcc_loss
+from edgeiqa.compress.losses import end_weight, huber_loss, mse_loss, plcc_loss, weighted_mse_loss
 from torch import Tensor
 
 
@@ -102,3 +103,25 @@ def test_degenerate_batches_are_finite(loss: Callable[..., Tensor]) -> None:
             assert score.grad is not None
             assert math.isfinite(float(value.detach()))
             assert bool(torch.isfinite(score.grad).all())
+
+
+def test_the_ends_weigh_more_symmetrically() -> None:
+    mos = torch.linspace(0, 1, 101, dtype=torch.float64)
+    weight = end_weight(mos, height=2.0, distance=0.25, width=0.05)
+    assert weight.flip(0).tolist() == pytest.approx(weight.tolist())
+    # Half of the height where the sigmoid is at its middle, by hand there and at an end.
+    assert float(weight[75]) == pytest.approx(1 + 2 * (0.5 + 1 / (1 + math.exp(10))))
+    assert float(weight[100]) == pytest.approx(1 + 2 * (1 / (1 + math.exp(-5)) + 1 / (1 + math.exp(15))))
+    assert float(weight[50]) == pytest.approx(1 + 4 / (1 + math.exp(5)))
+    assert (weight[50:].diff() > 0).all()
+
+
+def test_weighted_mse_by_hand() -> None:
+    score, mos = torch.tensor([0.1, 0.5], dtype=torch.float64), torch.tensor([0.0, 0.7], dtype=torch.float64)
+    loss = partial(weighted_mse_loss, height=3.0, distance=0.2, width=0.1)
+    a, b = end_weight(mos, height=3.0, distance=0.2, width=0.1).tolist()
+    assert float(loss(score, mos)) == pytest.approx((a * 0.01 + b * 0.04) / (a + b))
+    both = loss(score, mos, weight=torch.tensor([1.0, 3.0]))
+    assert float(both) == pytest.approx((a * 0.01 + 3 * b * 0.04) / (a + 3 * b))
+    plain = weighted_mse_loss(score, mos, height=0.0, distance=0.2, width=0.1)
+    assert float(plain) == pytest.approx(float(mse_loss(score, mos)))

@@ -139,10 +139,19 @@ head_learning_rate = 5e-4
 layer_decay = 0.8
 weight_decay = 0.05
 schedule = { type = "warm_restarts", period_epochs = 4, factor = 2.0, warm_up_epochs = 0.5, minimum = 0.01 }
-losses = { mse = 1.0, huber = 0.0, huber_delta = 0.2, plcc = 0.5 }
 freeze_batch_norm = true
 gradient_clip = 1.0
 patience = 3
+
+[losses]
+mse = 1.0
+weighted_mse = 0.5
+end_height = 1.0
+end_distance = 0.3
+end_width = 0.1
+huber = 0.0
+huber_delta = 0.2
+plcc = 0.5
 
 [augmentation]
 crop = 352
@@ -169,7 +178,16 @@ def test_a_stage_is_read_from_toml() -> None:
         layer_decay=0.8,
         weight_decay=0.05,
         schedule=WarmRestarts(period_epochs=4, factor=2.0, warm_up_epochs=0.5, minimum=0.01),
-        losses=ScoreLosses(mse=1.0, huber=0.0, huber_delta=0.2, plcc=0.5),
+        losses=ScoreLosses(
+            mse=1.0,
+            weighted_mse=0.5,
+            end_height=1.0,
+            end_distance=0.3,
+            end_width=0.1,
+            huber=0.0,
+            huber_delta=0.2,
+            plcc=0.5,
+        ),
         augmentation=Augmentation(
             crop=352,
             flip=False,
@@ -256,6 +274,10 @@ def test_an_augmentation_that_cannot_be(wrong: dict[str, Any]) -> None:
         (ScoreLosses, {"mse": -1.0}),
         (ScoreLosses, {"plcc": math.inf}),
         (ScoreLosses, {"huber_delta": 0.0}),
+        (ScoreLosses, {"weighted_mse": -1.0}),
+        (ScoreLosses, {"end_height": -1.0}),
+        (ScoreLosses, {"end_distance": 0.6}),
+        (ScoreLosses, {"end_width": 0.0}),
     ],
     ids=str,
 )

@@ -176,12 +176,12 @@ def test_no_mapped_score_knows_its_own_opinion() -> None:
     stream = np.random.default_rng(0)
     raw = stream.normal(size=40)
     mos = 1 / (1 + np.exp(-(2 * raw + stream.normal(0, 0.3, 40))))
-    before = module._cross_fitted(raw, mos, RECIPE.members[0])
+    before = module._cross_fitted(raw, mos, RECIPE.members[0], None)
     order = permutation(RECIPE.members[0].seed, 40)
     for row in (0, 7, 23):
         changed = mos.copy()
         changed[row] = 1 - changed[row]
-        after = module._cross_fitted(raw, changed, RECIPE.members[0])
+        after = module._cross_fitted(raw, changed, RECIPE.members[0], None)
         own = [other for other in order if order.index(other) % 5 == order.index(row) % 5]
         others = sorted(set(range(40)) - set(own))
         np.testing.assert_array_equal(after[own], before[own])
