@@ -85,7 +85,7 @@ def torch_way(checkpoint: Path, bundle: Bundle) -> Callable[[list[Path]], Round]
     torch.set_num_threads(available_threads())
     record, network = load_checkpoint(checkpoint)
     network.eval()
-    ((name, (height, width, _)),) = record.system.preprocess.shapes.items()
+    ((_, (height, width, _)),) = record.system.preprocess.shapes.items()
     (member,) = bundle.manifest.members
 
     @torch.inference_mode()
@@ -95,7 +95,7 @@ def torch_way(checkpoint: Path, bundle: Bundle) -> Callable[[list[Path]], Round]
         small = functional.interpolate(whole, (height, width), mode="bicubic", antialias=True, align_corners=False)
         # The network casts its pixels to float32 first, which these are already.
         seen = (small.clamp(0, 1) * 255).permute(0, 2, 3, 1)
-        raw = network({name: seen})["score"]
+        raw = network(seen)["score"]
         return float(member.artefacts[0].score_map.apply(float(raw)))
 
     return lambda photos: timed(score, photos)
@@ -196,6 +196,8 @@ def rounds_of(ways: list[Way], options: argparse.Namespace, photos: list[Path]) 
         here, there = context.Pipe()
         process = context.Process(target=work, args=(there, way, options.checkpoint, options.bundle), daemon=True)
         process.start()
+        # So that a way that fails ends the benchmark.
+        there.close()
         here.recv()
         here.send(photos[: min(4, len(photos))])
         here.recv()

@@ -42,8 +42,11 @@ _FORMATS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000"]
 if features.check("avif"):
     _FORMATS.append("AVIF")
 
-# The brands of ISO base media files that hold a still picture coded by HEVC; MIAF's own say nothing of the codec.
-_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+# The brands of ISO base media files whose pictures HEVC codes; those that say nothing of the codec; those of AV1.
+_HEVC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
+_ANY_BRANDS = frozenset({b"mif1", b"msf1"})
+_AV1_BRANDS = frozenset({b"avif", b"avis"})
+_BRANDS_BYTES = 128
 
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -123,17 +126,27 @@ def _decode_file(file: io.BufferedReader | io.BytesIO, name: str, size_bytes: in
     if size_bytes > MAX_BYTES:
         raise PhotoError(f"{name}, {size_bytes} bytes", expected=f"at most {MAX_BYTES}", mend="reduce the photograph")
     with _broken_as_photo_error(name):
-        beginning = file.read(12)
+        beginning = file.read(_BRANDS_BYTES)
         file.seek(0)
-        formats = _FORMATS
-        if beginning[4:8] == b"ftyp" and beginning[8:] in _HEIF_BRANDS:
-            formats = _heif_formats(name)
-        with Image.open(file, formats=formats) as image:
+        with Image.open(file, formats=_heif_formats(name) if _is_heif(beginning) else _FORMATS) as image:
             return _decode(image, preprocess, size_bytes=size_bytes, may_scale=True)
 
 
+def _is_heif(beginning: bytes) -> bool:
+    """Whether a file is one that Pillow itself does not read: HEIC, or HEIF of a codec that is not AV1."""
+    if beginning[4:8] != b"ftyp":
+        return False
+    # Major brand, version, compatible brands.
+    box = beginning[8 : max(16, int.from_bytes(beginning[:4], "big"))]
+    major = box[:4]
+    brands = {box[place : place + 4] for place in range(8, len(box), 4)} | {major}
+    if major in _HEVC_BRANDS or brands & _HEVC_BRANDS:
+        return major not in _AV1_BRANDS
+    return major in _ANY_BRANDS and not brands & _AV1_BRANDS
+
+
 def _heif_formats(name: str) -> list[str]:
-    """The formats that a HEIC or HEIF file may have.
+    """The format of a HEIC or HEIF file.
 
     Its decoder turns it upright by the file's own transforms, and scales more than 8 bits to 8.
 
@@ -145,15 +158,15 @@ def _heif_formats(name: str) -> list[str]:
     except ModuleNotFoundError:
         raise PhotoError(f"{name}, a HEIC file", expected="its decoder", mend='pip install "edgeiqa[heic]"') from None
     register_heif_opener()
-    # MIAF's brand stands before AV1 pictures as well.
-    return ["HEIF", *(kind for kind in _FORMATS if kind == "AVIF")]
+    return ["HEIF"]
 
 
 @contextlib.contextmanager
 def _broken_as_photo_error(name: str) -> Iterator[None]:
     try:
         yield
-    except PhotoError:
+    # A lack of memory says nothing of the file; whoever bounds the memory knows what to say.
+    except (PhotoError, MemoryError):
         raise
     except UnidentifiedImageError:
         raise PhotoError(

@@ -16,10 +16,27 @@ from .errors import EdgeIQAError, EngineError, PhotoError, UsageError
 from .preprocess import Preprocess
 from .reading import PhotoViews, read_views
 
-__all__ = ["IsolatedReader"]
+__all__ = ["IsolatedReader", "require_limit"]
 
 _START_S = 60.0
 """A new process imports numpy and Pillow; it has this long on a machine however busy."""
+
+
+_MOST_S = 86_400.0
+
+
+def require_limit(limit_s: float) -> None:
+    """Refuse a time limit that is none.
+
+    Raises:
+        UsageError: it is not above 0 and at most a day.
+    """
+    if not 0 < limit_s <= _MOST_S:
+        raise UsageError(
+            f"a time limit of {limit_s:g} s",
+            expected=f"more than 0, at most {_MOST_S:g}",
+            mend="give seconds, such as 30",
+        )
 
 
 class IsolatedReader:
@@ -38,10 +55,9 @@ class IsolatedReader:
             limit_s: longest time that a photograph may take, in seconds.
 
         Raises:
-            UsageError: the limit is not positive.
+            UsageError: as `require_limit`.
         """
-        if not limit_s > 0:
-            raise UsageError(f"a limit of {limit_s} s", expected="more than 0", mend="give more seconds")
+        require_limit(limit_s)
         self._preprocesses = tuple(preprocesses)
         self._limit_s = limit_s
         self._mine = threading.local()
@@ -166,5 +182,6 @@ def _bound_memory() -> None:
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (_LIMIT_BYTES, hard))
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        limit = _LIMIT_BYTES if soft == resource.RLIM_INFINITY else min(soft, _LIMIT_BYTES)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections import deque
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from threading import BoundedSemaphore
 
@@ -18,7 +17,8 @@ from .bundle import Bundle
 from .decode import PhotoSource
 from .engines.compiled import CompiledCache
 from .engines.engine import ENGINES, GraphEngine, available_threads, open_engine
-from .errors import EdgeIQAError, UsageError
+from .errors import EngineError, PhotoError, UsageError
+from .in_order import in_order
 from .manifest import Artefact, Manifest, Member
 from .preprocess import Preprocess
 from .reading import PhotoViews, read_views
@@ -33,6 +33,9 @@ __all__ = [
     "ensemble_bundle",
     "load",
 ]
+
+_MOST_STREAMS = 16
+"""Each takes the memory of a run; on more processors they get more threads each."""
 
 _AHEAD = 4
 """Photographs that wait or are done, for each that is being worked on; of those only paths and scores are held."""
@@ -158,20 +161,23 @@ class Scorer:
         and ``paths`` may be endless. A score is the one that `score` gives, to the bit, whatever stands beside it.
 
         Args:
-            paths: of the photographs; read a little ahead of the scores.
+            paths: of the photographs; iterated a little ahead of the scores, in a thread of its own, so that a score
+                is there as soon as it is known, however long the next path takes.
             isolate_s: decode in processes of their own, and give a photograph at most so many seconds: one that hangs
                 or crashes its decoder gets an error, and the others their scores.
 
         Raises:
-            UsageError: ``isolate_s`` is not positive.
+            UsageError: ``isolate_s`` is not above 0, or more than a day.
+            EngineError: a process for decoding does not start.
         """
         if isolate_s is None:
-            yield from self._score_all(paths, lambda path: read_views(path, self.preprocesses))
+            # One worker more has work for a processor whose others wait for the disk or the engine.
+            yield from self._score_all(paths, self._read_file, 1 + max(self.streams, available_threads()))
             return
         from .isolate import IsolatedReader
 
         with IsolatedReader(self.preprocesses, limit_s=isolate_s) as reader:
-            yield from self._score_all(paths, reader.read)
+            yield from self._score_all(paths, reader.read, max(self.streams, available_threads()))
 
     def raw(self, photo: PhotoSource) -> dict[str, float]:
         """Each member's raw score of one photograph, before its score map."""
@@ -196,29 +202,39 @@ class Scorer:
         """Map the members' raw scores and combine them: the value, the mapped scores, and their spread."""
         return combine_raw(self.bundle.manifest, self.artefacts, raw)
 
-    def _score_all(self, paths: Iterable[str | os.PathLike[str]], read: Callable[[str], PhotoViews]) -> Iterator[Score]:
+    def _read_file(self, path: str) -> PhotoViews:
+        # A pipe or a device may give nothing for ever, and nothing here has a time limit.
+        with contextlib.suppress(OSError, ValueError):
+            if stat.S_IFMT(Path(path).stat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+                raise PhotoError(f"{path}, which is no file", expected="a photograph", mend="name a file")
+        return read_views(path, self.preprocesses)
+
+    def _score_all(
+        self, paths: Iterable[str | os.PathLike[str]], read: Callable[[str], PhotoViews], workers: int
+    ) -> Iterator[Score]:
         def answer(path: str) -> Score:
             try:
-                return self._score(read(path), path)
-            except EdgeIQAError as error:
+                views = read(path)
+                try:
+                    return self._score(views, path)
+                except EngineError as error:
+                    return Score(value=None, error=str(error), path=path)
+            # What is no photograph's fault, such as a process that does not start, ends the run.
+            except PhotoError as error:
                 return Score(value=None, error=str(error), path=path)
+            except MemoryError:
+                lack = PhotoError(
+                    f"{path}, which takes more memory than there is",
+                    expected="a photograph that fits",
+                    mend="reduce it, or leave it out",
+                )
+                return Score(value=None, error=str(lack), path=path)
 
         # Whoever decodes goes on to the graph: nothing is handed over, and there are only as many decoded photographs
-        # as workers. Where there are fewer streams than processors, the others decode meanwhile.
-        workers = max(self.streams, available_threads())
+        # as workers. Where there are fewer streams than workers, the others decode meanwhile. One slow photograph at
+        # the head should leave the others' workers something to do.
         todo = (os.fspath(path) for path in paths)
-        with ThreadPoolExecutor(workers, thread_name_prefix="edgeiqa") as pool:
-            queue: deque[Future[Score]] = deque()
-            try:
-                # One slow photograph at the head should leave the others' workers something to do.
-                queue.extend(pool.submit(answer, path) for path in islice(todo, workers * _AHEAD))
-                while queue:
-                    score = queue.popleft().result()
-                    queue.extend(pool.submit(answer, path) for path in islice(todo, 1))
-                    yield score
-            finally:
-                for future in queue:
-                    future.cancel()
+        return in_order(answer, todo, workers=workers, ahead=workers * _AHEAD)
 
     def _raw(self, read: PhotoViews) -> dict[str, float]:
         with self._free_streams:
@@ -232,9 +248,13 @@ class Scorer:
         return Score(value, members, spread, read.width, read.height, path=path)
 
 
-def busy_streams() -> int:
-    """How many streams score many photographs fastest: one a processor, but no more than take the memory of four."""
-    return min(4, available_threads())
+def busy_streams(threads: int | None = None) -> int:
+    """How many streams score many photographs fastest: as many as keep the processors busy, at most 16.
+
+    Args:
+        threads: of each; one unless said.
+    """
+    return max(1, min(_MOST_STREAMS, available_threads() // (threads or 1)))
 
 
 def choose_artefact(member: Member, engine: str, precision: str) -> Artefact:

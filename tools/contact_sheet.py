@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from html import escape
-from itertools import islice
 from pathlib import Path
 
-from ..runtime.decode import open_photo
+import numpy as np
+from PIL import Image
+
 from ..runtime.engines.engine import available_threads
 from ..runtime.errors import PhotoError
+from ..runtime.in_order import in_order
 from ..runtime.preprocess import DctDecode, single_view
+from ..runtime.reading import PhotoViews, read_views
 from ..runtime.scorer import Score
 from .thumbnails import thumbnail
 
@@ -46,7 +49,9 @@ ul {{ overflow-wrap: anywhere; }}
 """
 
 
-def write_contact_sheet(path: Path, scores: Sequence[Score], *, title: str, about: str) -> None:
+def write_contact_sheet(
+    path: Path, scores: Sequence[Score], *, title: str, about: str, isolate_s: float | None = None
+) -> None:
     """Write the page; it is there whole or not at all.
 
     Photographs are decoded once more for their thumbnails, a few at a time.
@@ -56,16 +61,23 @@ def write_contact_sheet(path: Path, scores: Sequence[Score], *, title: str, abou
         scores: in the order in which they are shown; those without a score are listed at the end, with the reason.
         title: of the page.
         about: a line below it.
+        isolate_s: decode in processes of their own, each photograph within so many seconds.
 
     Raises:
         OSError: it cannot be written.
     """
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".sheet-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(_HEAD.format(title=escape(title), about=escape(about)))
             file.write("<ol>\n")
-            file.writelines(_cards([score for score in scores if score.value is not None]))
+            with ExitStack() as stack:
+                read: Callable[[str], PhotoViews] = _read
+                if isolate_s is not None:
+                    from ..runtime.isolate import IsolatedReader
+
+                    read = stack.enter_context(IsolatedReader((_GLANCE,), limit_s=isolate_s)).read
+                file.writelines(_cards([score for score in scores if score.value is not None], read))
             file.write("</ol>\n")
             unread = [score for score in scores if score.value is None]
             if unread:
@@ -80,28 +92,36 @@ def write_contact_sheet(path: Path, scores: Sequence[Score], *, title: str, abou
         Path(partial).unlink(missing_ok=True)
 
 
-def _cards(scores: Sequence[Score]) -> Iterator[str]:
+def _read(path: str) -> PhotoViews:
+    return read_views(path, (_GLANCE,))
+
+
+def _cards(scores: Sequence[Score], read: Callable[[str], PhotoViews]) -> Iterator[str]:
     workers = available_threads()
-    todo = iter(scores)
-    with ThreadPoolExecutor(workers) as pool:
-        queue: deque[Future[str]] = deque(pool.submit(_card, score) for score in islice(todo, 2 * workers))
-        while queue:
-            card = queue.popleft().result()
-            queue.extend(pool.submit(_card, score) for score in islice(todo, 1))
-            yield card
+    return in_order(lambda score: _card(score, read), scores, workers=workers, ahead=2 * workers)
 
 
-def _card(score: Score) -> str:
+def _card(score: Score, read: Callable[[str], PhotoViews]) -> str:
     assert score.path is not None and score.value is not None
     try:
-        picture = thumbnail(open_photo(score.path, _GLANCE).image, _SIDE)
-        image = f'<img src="{picture}" alt="" loading="lazy" decoding="async">'
-    # It has gone since it was scored.
-    except PhotoError as error:
-        image = f"<span>{_text(str(error))}</span>"
+        image = f'<img src="{_picture(read(score.path))}" alt="" loading="lazy" decoding="async">'
+    # It has gone since it was scored, or is too large for what memory is left.
+    except (PhotoError, MemoryError) as error:
+        image = f"<span>{_text(str(error) or 'too large for the memory there is')}</span>"
     spread = "" if score.spread is None else f" &plusmn; {score.spread:.1f}"
     size = f"{score.width}x{score.height}"
     return f"<li>{image}<b>{score.value:.1f}{spread}</b><span>{_text(score.path)}<br>{size}</span></li>\n"
+
+
+def _picture(read: PhotoViews) -> str:
+    """The view without the bars that make it square."""
+    (framed,) = read.views[_GLANCE].values()
+    scale = min(_SIDE / read.width, _SIDE / read.height)
+    width, height = (max(1, math.floor(side * scale + 0.5)) for side in (read.width, read.height))
+    left, top = (_SIDE - width) // 2, (_SIDE - height) // 2
+    seen = Image.fromarray(np.ascontiguousarray(framed[top : top + height, left : left + width]))
+    # A photograph smaller than the view was enlarged to it.
+    return thumbnail(seen, min(_SIDE, max(read.width, read.height)))
 
 
 def _text(text: str | None) -> str:

@@ -41,19 +41,33 @@ def photographs_of(paths: tuple[Path, ...], *, null_separated: bool) -> Photogra
             raise UsageError("- beside other paths", expected="- alone", mend="put the other paths into the list")
         return Photographs(_listed(b"\0" if null_separated else b"\n"), None)
     if null_separated:
-        raise UsageError("--null without a list on stdin", expected="-", mend="give - for the paths")
+        raise UsageError(
+            "--null without a list on stdin", expected="a lone - for the list", mend="give - for the paths"
+        )
     found = find_photographs(paths)
     return Photographs(map(os.fspath, found), len(found))
 
 
 def _listed(separator: bytes) -> Iterator[str]:
-    stream = getattr(sys.stdin, "buffer", None)
     rest = b""
-    # read1 gives what there is, so that a list that is still being written is not waited for.
-    while stream is not None and (chunk := stream.read1(1 << 16)):
+    while chunk := _read_stdin():
         *whole, rest = (rest + chunk).split(separator)
         yield from _names(whole, separator)
     yield from _names([rest], separator)
+
+
+def _read_stdin() -> bytes:
+    """What there is, at least a byte; nothing at the end.
+
+    A list that is still being written is not waited for. The system is asked, not Python's stream: its lock would be
+    held while another thread ends the program, which the interpreter answers with an abort.
+    """
+    try:
+        return os.read(sys.stdin.fileno(), 1 << 16)
+    # A stand-in for stdin has no descriptor.
+    except (OSError, ValueError, AttributeError):
+        stream = getattr(sys.stdin, "buffer", None)
+        return b"" if stream is None else bytes(stream.read1(1 << 16))
 
 
 def _names(lines: list[bytes], separator: bytes) -> Iterator[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -36,7 +38,11 @@ def scorer_name(scorer: Scorer) -> str:
     return f"{manifest.name} {digest[:16]}, {scorer.engine} {scorer.engine_version}, {scorer.precision}"
 
 
-_BEGINNING = b'{"path":'
+# What a line that was cut short may be: its path, cut short or whole, and then nothing or the next field's name.
+_PATH = re.compile(rb'\{"path":"(?:[^"\\]|\\.)*\\?')
+_NEXT = b'","score":'
+_SYNC_S = 2.0
+"""A machine that loses its power loses at most the lines of so many seconds."""
 
 
 class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,12 +113,17 @@ class ScoreJournal:
 
     def keep(self, scores: Iterable[Score]) -> Iterator[Score]:
         """The scores, each written before it is handed on."""
+        synced = time.monotonic()
         for score in scores:
             line = json.dumps({**json_line(score), "scorer": self._name}, separators=(",", ":"), allow_nan=False)
             data = memoryview(line.encode() + b"\n")
             while data:
                 data = data[self._file.write(data) :]
+            if time.monotonic() - synced > _SYNC_S:
+                os.fsync(self._file.fileno())
+                synced = time.monotonic()
             yield score
+        os.fsync(self._file.fileno())
 
     def kept(self) -> Iterator[Score]:
         """The scores that were in the file when it was opened, in its order."""
@@ -127,12 +138,15 @@ class ScoreJournal:
             return
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise UsageError(
                 f"--resume {self.path}, which another process is writing",
                 expected="a file of one's own",
                 mend="wait for it, or name another file",
             ) from None
+        # Some file systems of networks keep no locks.
+        except OSError:
+            return
 
     def _whole_lines(self) -> int:
         """Bytes up to the last line end."""
@@ -143,8 +157,11 @@ class ScoreJournal:
         """Of a line that a kill cut short; a file that never was one of scores stays as it is."""
         with self.path.open("rb") as file:
             file.seek(self._end)
-            rest = file.read(len(_BEGINNING))
-        if not _BEGINNING.startswith(rest):
+            rest = file.read()
+        path = _PATH.match(rest)
+        after = rest[path.end() :][: len(_NEXT)] if path else rest
+        is_ours = _NEXT.startswith(after) if path else b'{"path":"'.startswith(rest)
+        if not is_ours:
             raise UsageError(
                 f"--resume {self.path}, which ends in no line of scores",
                 expected="a file that --resume wrote, or a new one",
@@ -165,7 +182,7 @@ class ScoreJournal:
         try:
             # Names that are no UTF-8 have lone surrogates, which msgspec's own decoder refuses.
             read = msgspec.convert(json.loads(line), _Line)
-        except (ValueError, msgspec.ValidationError) as error:
+        except (ValueError, RecursionError, msgspec.ValidationError) as error:
             raise UsageError(
                 f"--resume {self.path}, whose line {number} is none of scores ({error})",
                 expected="a file that --resume wrote, or a new one",

@@ -56,6 +56,10 @@ def with_progress(items: Iterable[Item], total: int | None, what: str) -> Iterat
         yield from items
         return
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    yield from track(items, description=what, total=total, console=Console(stderr=True), transient=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # rich would write what is printed meanwhile above the bar: to stderr, whatever stdout is.
+    progress = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
+    with progress:
+        yield from progress.track(items, total=total, description=what)

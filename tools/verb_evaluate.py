@@ -74,7 +74,7 @@ def evaluate(
                 expected="--comparable scene, and a column scene",
                 mend="give --comparable scene",
             )
-        scorer = Scorer(bundle, engine=engine, precision=precision, threads=threads, streams=busy_streams())
+        scorer = Scorer(bundle, engine=engine, precision=precision, threads=threads, streams=busy_streams(threads))
         predictions = _predictions(scorer, dataset)
         read = np.isfinite(predictions)
         failed = max(failed, int((~read).sum()))

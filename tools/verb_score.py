@@ -59,9 +59,7 @@ _COLUMNS = ("path", "score", "spread", "width", "height", "error")
 @click.option("--html", type=PathArgument, metavar="PAGE", help="Write a contact sheet, best first.")
 @click.option("--overwrite", is_flag=True, help="Write over PAGE.")
 @click.option("--isolate", is_flag=True, help="Decode in processes of their own, each photograph within a time limit.")
-@click.option(
-    "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="With --isolate. [default: 30]"
-)
+@click.option("--time-limit", type=float, metavar="SECONDS", help="With --isolate. [default: 30]")
 def score(
     paths: tuple[Path, ...],
     bundle: Path | None,
@@ -95,14 +93,15 @@ def score(
     choice = Choice(order=order, best=best, worst=worst, threshold=threshold, invert=invert)
     _require_sense(as_json, as_csv, resume, html, overwrite, isolate, time_limit)
     photographs = photographs_of(paths, null_separated=null_separated)
-    streams = busy_streams() if streams is None else streams
+    streams = busy_streams(threads) if streams is None else streams
     scorer = load(bundle, engine=engine, precision=precision, threads=threads, streams=streams, cache=cache)
     higher_is_better = scorer.bundle.manifest.scale.higher_is_better
     summary = Summary()
+    limit_s = (time_limit or 30.0) if isolate else None
     with ExitStack() as stack:
         journal = None if resume is None else stack.enter_context(ScoreJournal(resume, scorer))
         scores: Iterable[Score] = summarise(
-            _all_scores(scorer, photographs, journal, (time_limit or 30.0) if isolate else None),
+            _all_scores(scorer, photographs, journal, limit_s),
             summary,
             higher_is_better=higher_is_better,
         )
@@ -112,7 +111,7 @@ def score(
         is_kept = resume is not None and choice == Choice()
         _print(shown, scorer, summary, as_json=as_json, as_csv=as_csv, is_kept=is_kept)
         if html is not None:
-            _write_page(html, scores, scorer, summary)
+            _write_page(html, scores, scorer, summary, limit_s)
     if summary.failed:
         say(f"{summary.failed} of {summary.scored + summary.failed} photographs could not be read")
         sys.exit(1)
@@ -138,10 +137,18 @@ def _require_sense(
         raise UsageError(
             "--resume with --json or --csv", expected="lines in the file alone", mend="read them from the file"
         )
-    if time_limit is not None and not isolate:
-        raise UsageError("--time-limit without --isolate", expected="both", mend="add --isolate")
+    if time_limit is not None:
+        from ..runtime.isolate import require_limit
+
+        require_limit(time_limit)
+        if not isolate:
+            raise UsageError("--time-limit without --isolate", expected="both", mend="add --isolate")
+    if overwrite and html is None:
+        raise UsageError("--overwrite without --html", expected="both", mend="leave it out")
     if html is not None:
         require_writable(html)
+        if resume is not None and html.resolve() == resume.resolve():
+            raise UsageError(f"--html {html} and --resume {resume}", expected="two files", mend="name another")
         if html.exists() and not overwrite:
             raise UsageError(f"{html}, which is there", expected="a new file", mend="name another, or --overwrite")
 
@@ -192,26 +199,28 @@ def _print(
 
 
 def _print_csv(shown: Iterator[Score]) -> None:
-    """RFC 4180 with plain line ends, in UTF-8; the bytes of names that are none come through as they are."""
+    """RFC 4180 but for plain line ends, in UTF-8; the bytes of names that are none come through as they are."""
     sys.stdout.flush()
     out = getattr(sys.stdout, "buffer", None)
 
     class Line:
-        def write(self, text: str) -> None:
+        def write(self, line: str) -> None:
+            # Told of the standard's line end, the writer quotes names with either half of it.
+            text = line.removesuffix("\r\n") + "\n"
             if out is None:
                 sys.stdout.write(text)
             else:
                 out.write(text.encode(errors="surrogateescape"))
                 out.flush()
 
-    writer = csv.writer(Line(), lineterminator="\n")
+    writer = csv.writer(Line())
     writer.writerow(_COLUMNS)
     for score in shown:
         line = json_line(score)
         writer.writerow(["" if line[column] is None else line[column] for column in _COLUMNS])
 
 
-def _write_page(path: Path, scores: Iterable[Score], scorer: Scorer, summary: Summary) -> None:
+def _write_page(path: Path, scores: Iterable[Score], scorer: Scorer, summary: Summary, limit_s: float | None) -> None:
     from .contact_sheet import write_contact_sheet
 
     manifest = scorer.bundle.manifest
@@ -221,6 +230,7 @@ def _write_page(path: Path, scores: Iterable[Score], scorer: Scorer, summary: Su
         list(best_first),
         title=f"{summary.scored + summary.failed} photographs, scored by {manifest.name}",
         about=f"{manifest.scale.low:g} to {manifest.scale.high:g}. {_printable(summary.text())}",
+        isolate_s=limit_s,
     )
     say(f"wrote {path}")
 

@@ -66,6 +66,8 @@ class CompiledCache:
                 with os.fdopen(handle, "wb") as file:
                     file.write(hashlib.sha256(content).digest())
                     file.write(content)
+                # mkstemp's is for its owner alone; the folder says who may read what is in it.
+                Path(partial).chmod(0o644)
                 Path(partial).replace(self.folder / key)
             finally:
                 Path(partial).unlink(missing_ok=True)

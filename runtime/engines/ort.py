@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import onnxruntime
@@ -89,26 +90,41 @@ class OnnxRuntimeEngine(GraphEngine):
     ) -> tuple[Mapping[str, GraphInput], Sequence[str]]:
         options = session_options(threads, is_int8=precision == "int8")
         graph = files[0]
-        if self.cache is not None:
-            graph = self._optimised(graph, self.cache, is_int8=precision == "int8")
+        optimised = None if self.cache is None else self._optimised(graph, self.cache, is_int8=precision == "int8")
+        if optimised is not None:
+            graph = optimised
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        return declared_inputs(self._session), [node.name for node in self._session.get_outputs()]
+        # A session's threads are shared by whoever runs it: one of one thread runs in the caller's, of which there may
+        # be many; where a run has several, each stream has a session, and the weights, of its own.
+        count = 1 if threads == 1 else self.streams
+        made = [onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"]) for _ in range(count)]
+        self._sessions: SimpleQueue[onnxruntime.InferenceSession] = SimpleQueue()
+        for session in made * (self.streams // count):
+            self._sessions.put(session)
+        return declared_inputs(made[0]), [node.name for node in made[0].get_outputs()]
 
-    def _optimised(self, graph: bytes, cache: CompiledCache, *, is_int8: bool) -> bytes:
+    def _optimised(self, graph: bytes, cache: CompiledCache, *, is_int8: bool) -> bytes | None:
         """The graph as onnxruntime's optimiser leaves it for this processor, kept from an earlier start or made."""
         key = cache.key(self.name, self.version, "optimised", [graph])
         kept = cache.read(key)
         if kept is not None:
             return kept
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "optimised.onnx"
-            options = session_options(1, is_int8=is_int8)
-            options.optimized_model_filepath = str(path)
-            onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-            made = path.read_bytes()
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "optimised.onnx"
+                options = session_options(1, is_int8=is_int8)
+                options.optimized_model_filepath = str(path)
+                onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+                made = path.read_bytes()
+        # No folder for what is passing.
+        except OSError:
+            return None
         cache.write(key, made)
         return made
 
     def _infer(self, batch: Mapping[str, NDArray[np.uint8]], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        return dict(zip(outputs, self._session.run(list(outputs), dict(batch)), strict=True))
+        session = self._sessions.get()
+        try:
+            return dict(zip(outputs, session.run(list(outputs), dict(batch)), strict=True))
+        finally:
+            self._sessions.put(session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from queue import SimpleQueue
 
@@ -95,7 +96,9 @@ class OpenVinoEngine(GraphEngine):
             key = self.cache.key(self.name, openvino.__version__, (settings, sorted(self.inputs.items())), files)
             kept = self.cache.read(key)
             if kept is not None:
-                compiled = core.import_model(kept, "CPU", settings)
+                # What OpenVINO does not take again is made again.
+                with contextlib.suppress(RuntimeError):
+                    compiled = core.import_model(kept, "CPU", settings)
         if compiled is None:
             graph = read_graph(core, files)
             inputs = {port.get_any_name(): _declared(port) for port in graph.inputs}

@@ -216,7 +216,7 @@ def test_an_endless_stream_is_not_read_ahead_of_without_bound(folder: Path, scor
 
     scores = scorer.score_many(endless())
     assert taken == 0
-    ahead = 4 * max(scorer.streams, available_threads())
+    ahead = 4 * (1 + max(scorer.streams, available_threads()))
     for index in range(30):
         next(scores)
         assert taken <= index + 1 + ahead
