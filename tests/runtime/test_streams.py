@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from edgeiqa import load
 from edgeiqa.runtime.engines.ort import OnnxRuntimeEngine
@@ -312,3 +313,23 @@ def test_a_mistake_of_the_program_is_not_taken_for_a_broken_photograph(
     with pytest.raises(ZeroDivisionError):
         next(scores)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("edgeiqa")]
+
+
+@pytest.mark.parametrize(("threads", "streams", "sessions"), [(1, 4, 1), (2, 3, 3), (4, 1, 1)])
+def test_streams_of_several_threads_have_sessions_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, threads: int, streams: int, sessions: int
+) -> None:
+    made: list[object] = []
+    real = onnxruntime.InferenceSession
+
+    def counted(graph: bytes, *arguments: Any, **named: Any) -> Any:
+        made.append(graph)
+        return real(graph, *arguments, **named)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", counted)
+    scorer = Scorer(build(tmp_path / "a.eiqa"), threads=threads, streams=streams)
+    assert len(made) == sessions
+    picture = pixels()
+    with ThreadPoolExecutor(8) as pool:
+        scores = list(pool.map(lambda _: scorer.score(picture), range(40)))
+    assert set(scores) == {Scorer(build(tmp_path / "b.eiqa"), threads=threads).score(picture)}
