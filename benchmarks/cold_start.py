@@ -4,6 +4,7 @@ python benchmarks/cold_start.py PHOTO [--bundle FILE] [--engine onnxruntime] [--
 
 Each step is a process of its own that does all steps before it as well; rounds of all steps follow each other, and a
 share is the median of the differences between a step and the one before it in the same round. The command stands last.
+A child's peak is never told below this process's own, some 30 MiB.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ ENGINE = "import edgeiqa.runtime.engines.{module}"
 LOAD = """from edgeiqa.runtime.scorer import load, busy_streams
 s = load({bundle!r}, engine={engine!r}, streams=busy_streams())"""
 READ = "from edgeiqa.runtime.reading import read_views; views = read_views({photo!r}, s.preprocesses)"
-SCORE = "s.score({photo!r})"
+SCORE = "[s.run_views(m.name, views.views[m.preprocess]) for m in s.bundle.manifest.members]"
 MODULES = {"onnxruntime": "ort", "openvino": "ov"}
 
 
@@ -55,7 +56,7 @@ def main() -> None:
         "the engine's library": ENGINE.format(module=module),
         "bundle and graph loaded": LOAD.format(bundle=bundle, engine=options.engine),
         "photograph decoded, views cut": READ.format(photo=photo),
-        "decoded again, graph run": SCORE.format(photo=photo),
+        "graph run": SCORE,
     }
     commands: dict[str, list[str]] = {}
     done: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -72,6 +73,10 @@ def declared_inputs(session: onnxruntime.InferenceSession) -> dict[str, GraphInp
     }
 
 
+def _sessions(graph: bytes, options: onnxruntime.SessionOptions, count: int) -> list[onnxruntime.InferenceSession]:
+    return [onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"]) for _ in range(count)]
+
+
 class OnnxRuntimeEngine(GraphEngine):
     """ONNX graphs by onnxruntime's CPU provider; the precision is the one the graph's types say.
 
@@ -88,16 +93,20 @@ class OnnxRuntimeEngine(GraphEngine):
         precision: Precision,  # typed in the graph; the CPU provider has no switch that lowers it unasked
         threads: int,
     ) -> tuple[Mapping[str, GraphInput], Sequence[str]]:
-        options = session_options(threads, is_int8=precision == "int8")
-        graph = files[0]
-        optimised = None if self.cache is None else self._optimised(graph, self.cache, is_int8=precision == "int8")
-        if optimised is not None:
-            graph = optimised
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        is_int8 = precision == "int8"
         # A session's threads are shared by whoever runs it: one of one thread runs in the caller's, of which there may
         # be many; where a run has several, each stream has a session, and the weights, of its own.
         count = 1 if threads == 1 else self.streams
-        made = [onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"]) for _ in range(count)]
+        made: list[onnxruntime.InferenceSession] = []
+        optimised = None if self.cache is None else self._optimised(files[0], self.cache, is_int8=is_int8)
+        if optimised is not None:
+            options = session_options(threads, is_int8=is_int8)
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            # What onnxruntime does not take again (it has an error type for each refusal) is loaded as it came.
+            with contextlib.suppress(Exception):
+                made = _sessions(optimised, options, count)
+        if not made:
+            made = _sessions(files[0], session_options(threads, is_int8=is_int8), count)
         self._sessions: SimpleQueue[onnxruntime.InferenceSession] = SimpleQueue()
         for session in made * (self.streams // count):
             self._sessions.put(session)

@@ -71,11 +71,12 @@ def test_it_runs_as_a_script(tmp_path: Path) -> None:
     """With a stand-in for OpenCV, which is no dependency: a video of ten frames."""
     (tmp_path / "cv2.py").write_text(
         "import numpy as np\n"
-        "COLOR_BGR2RGB = 4\n"
+        "COLOR_BGR2RGB, CAP_PROP_FPS = 4, 5\n"
         "def cvtColor(frame, code):\n    return np.ascontiguousarray(frame[..., ::-1])\n"
         "class VideoCapture:\n"
         "    def __init__(self, source):\n        self.source, self.left = source, 10\n"
-        "    def isOpened(self):\n        return self.source == 'clip.mp4'\n"
+        "    def isOpened(self):\n        return self.source in ('clip.mp4', 0)\n"
+        "    def get(self, what):\n        return {CAP_PROP_FPS: 25.0}[what]\n"
         "    def read(self):\n"
         "        self.left -= 1\n"
         "        return self.left >= 0, np.full((90, 120, 3), 10 * self.left % 256, np.uint8)\n"
@@ -83,14 +84,22 @@ def test_it_runs_as_a_script(tmp_path: Path) -> None:
     code = f"import runpy, sys; sys.argv = sys.argv[1:]; sys.path.insert(0, {str(tmp_path)!r}); "
     code += "runpy.run_path(sys.argv[0], run_name='__main__')"
 
-    def run(source: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", code, str(EXAMPLE), source, "--rate", "1000"]
+    def run(source: str, rate: float) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, str(EXAMPLE), source, "--rate", str(rate)]
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
 
-    ran = run("clip.mp4")
+    # A camera.
+    ran = run("0", 1000)
     assert (ran.returncode, ran.stderr) == (0, "")
     lines = [json.loads(line) for line in ran.stdout.splitlines()]
     assert sum(line["frames"] for line in lines) == 10
     assert all(0 <= line["score"] <= 100 for line in lines)
-    missing = run("none.mp4")
+    # A video of 25 frames a second: those that are due, at its own time.
+    ran = run("clip.mp4", 10)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    lines = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert [line["at_s"] for line in lines] == [0.0, 0.12, 0.2, 0.32]
+    assert [line["frames"] for line in lines] == [1, 3, 2, 3]
+    assert run("clip.mp4", 0).returncode == 2
+    missing = run("none.mp4", 1)
     assert missing.returncode == 1 and "none.mp4: no camera" in missing.stderr

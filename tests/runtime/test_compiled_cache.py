@@ -69,6 +69,25 @@ def test_an_entry_that_is_broken_is_made_again(engine: str, damage: str, tmp_pat
     assert CompiledCache(cache).read(entry.name) is not None
 
 
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
+def test_an_entry_that_the_engine_does_not_take_again_is_no_hindrance(engine: str, tmp_path: Path) -> None:
+    bundle, cache = build(tmp_path / "a.eiqa", Recipe()), tmp_path / "cache"
+    if load_or_require_mend(engine, lambda: Scorer(bundle, engine=engine, cache=cache)) is None:
+        return
+    (entry,) = entries(cache)
+    # Whole by its hash, and nothing that an engine reads.
+    CompiledCache(cache).write(entry.name, b"another version's graph")
+    assert Scorer(bundle, engine=engine, cache=cache).score(pixels()) == Scorer(bundle, engine=engine).score(pixels())
+
+
+def test_no_folder_for_what_is_passing_costs_the_preparation_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = build(tmp_path / "a.eiqa", Recipe())
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    assert Scorer(bundle, cache=tmp_path / "cache").score(pixels()) == Scorer(bundle).score(pixels())
+
+
 def test_the_default_engine_prepares_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
     real = onnxruntime.InferenceSession
