@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 __all__ = ["in_order"]
+
+_WAKE_S = 0.5
+"""An interrupt that comes just before a thread begins to wait is seen when it next wakes."""
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -48,7 +51,13 @@ def in_order(answer: Callable[[Item], Answer], items: Iterable[Item], *, workers
     feeder = threading.Thread(target=feed, name="edgeiqa-items", daemon=True)
     feeder.start()
     try:
-        while (next_ := queue.get()) is not None:
+        while True:
+            try:
+                next_ = queue.get(timeout=_WAKE_S)
+            except Empty:
+                continue
+            if next_ is None:
+                return
             if isinstance(next_, BaseException):
                 raise next_
             yield next_.result()
