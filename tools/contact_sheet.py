@@ -19,6 +19,7 @@ from ..runtime.in_order import in_order
 from ..runtime.preprocess import DctDecode, single_view
 from ..runtime.reading import PhotoViews, read_views
 from ..runtime.scorer import Score
+from .show import printable
 from .thumbnails import thumbnail
 
 __all__ = ["write_contact_sheet"]
@@ -125,8 +126,7 @@ def _picture(read: PhotoViews) -> str:
 
 
 def _text(text: str | None) -> str:
-    # A file name that is not UTF-8 has lone surrogates, which no file of UTF-8 holds.
-    return escape((text or "").encode(errors="surrogateescape").decode(errors="replace"))
+    return escape(printable(text or ""))
 
 
 def _umask() -> int:

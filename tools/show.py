@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-__all__ = ["print_json", "print_table", "say", "with_progress"]
+__all__ = ["print_json", "print_table", "printable", "say", "with_progress"]
 
 Item = TypeVar("Item")
 
@@ -33,8 +33,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
 def _escaped(text: str) -> str:
     from rich.markup import escape
 
-    # A file name that is not UTF-8 has lone surrogates in Python, which no terminal takes.
-    return escape(text.encode(errors="surrogateescape").decode(errors="replace"))
+    return escape(printable(text))
+
+
+def printable(text: str) -> str:
+    """The text as terminals and pages take it: a file name that is not UTF-8 has lone surrogates in Python."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def print_json(value: object) -> None:

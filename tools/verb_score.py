@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ from .options import PathArgument, engine_options, json_option, require_writable
 from .score_choice import Choice, Order, Summary, choose, summarise
 from .score_inputs import Photographs, photographs_of
 from .score_journal import ScoreJournal, json_line
-from .show import print_json, print_table, say, with_progress
+from .show import print_json, print_table, printable, say, with_progress
 
 __all__ = ["score"]
 
@@ -189,13 +188,13 @@ def _print(
         # The lines stand in the file.
         for _ in shown:
             pass
-        click.echo(_printable(summary.text()))
+        click.echo(printable(summary.text()))
     else:
         scale = scorer.bundle.manifest.scale
         better = "higher" if scale.higher_is_better else "lower"
         title = f"{scorer.bundle.manifest.name}: {scale.low:g} to {scale.high:g}, {better} is better"
         print_table(["photograph", "score", "spread", "size"], [_row(score) for score in shown], title=title)
-        click.echo(_printable(summary.text()))
+        click.echo(printable(summary.text()))
 
 
 def _print_csv(shown: Iterator[Score]) -> None:
@@ -229,7 +228,7 @@ def _write_page(path: Path, scores: Iterable[Score], scorer: Scorer, summary: Su
         path,
         list(best_first),
         title=f"{summary.scored + summary.failed} photographs, scored by {manifest.name}",
-        about=f"{manifest.scale.low:g} to {manifest.scale.high:g}. {_printable(summary.text())}",
+        about=f"{manifest.scale.low:g} to {manifest.scale.high:g}. {printable(summary.text())}",
         isolate_s=limit_s,
     )
     say(f"wrote {path}")
@@ -240,8 +239,3 @@ def _row(result: Score) -> list[str]:
         return [f"{result.path}: {result.error}", "-", "-", "-"]
     spread = "" if result.spread is None else f"{result.spread:.1f}"
     return [str(result.path), f"{result.value:.2f}", spread, f"{result.width}x{result.height}"]
-
-
-def _printable(text: str) -> str:
-    """A file name that is not UTF-8 has lone surrogates, which no terminal takes."""
-    return os.fsencode(text).decode(errors="replace")
