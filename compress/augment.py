@@ -1,4 +1,4 @@
-"""Augmentation of a batch of views: crops, flips, small rotations and translations; colour and blur if asked for."""
+"""Augmentation of a batch of views: crops, flips, small rotations, translations; colour, blur, noise if asked for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def augment(view: NDArray[np.uint8], how: Augmentation, stream: np.random.Genera
         view: uint8 ``[n, (T,) H, W, 3]``; the T images of a photograph are changed alike.
         how: what is done.
         stream: of the draws; which draws are taken depends on ``how`` alone, so that views of one batch that are given
-            streams of one seed go through the same changes.
+            streams of one seed go through the same changes. Only noise depends on the view's size too; its strength
+            does not.
 
     Returns:
         uint8 ``[n, (T,) h, w, 3]`` with h, w the crop's side, or the view's.
@@ -45,6 +46,9 @@ def augment(view: NDArray[np.uint8], how: Augmentation, stream: np.random.Genera
         batch = _rotated(batch, angles, shifts)
     if max(how.brightness, how.contrast, how.saturation, how.blur_sigma) > 0:
         batch = _recoloured(batch, how, colours, sigmas)
+    if how.noise > 0:
+        # Drawn last, and only then: without noise a stream gives what it gave before there was any.
+        batch = _noisy(batch, stream.random(count) * how.noise, stream)
     return batch
 
 
@@ -112,3 +116,13 @@ def _recoloured(batch: Tensor, how: Augmentation, colours: NDArray[np.float64], 
             pixels = functional.gaussian_blur(pixels, [side, side], [float(sigma), float(sigma)])
         changed.append(pixels.movedim(-3, -1))
     return torch.stack(changed)
+
+
+def _noisy(batch: Tensor, deviations: NDArray[np.float64], stream: np.random.Generator) -> Tensor:
+    """The images of a photograph have the same noise."""
+    size = tuple(batch.shape[-3:])
+    noisy = torch.empty_like(batch)
+    for row, deviation in enumerate(deviations):
+        noise = torch.from_numpy(stream.standard_normal(size, dtype=np.float32)) * float(deviation)
+        noisy[row] = (batch[row] + noise).round().clamp(0, 255)
+    return noisy

@@ -35,6 +35,7 @@ from .distill_records import DistillRecipe, DistillReport
 from .distillation import DistillObjective, TransferExamples, TransferSet
 from .fit import STATE_NAME, fit
 from .judging import HeldOut, predict
+from .keeping import remove_kept
 from .models.network import QualityNet, build, output_names
 from .models.records import System
 from .models.weights import without_place
@@ -269,8 +270,8 @@ def _train(
     if fabric.is_global_zero:
         write_selection(folder / SELECTION, judged, photographs.images, people, said, student)
         write_record(folder / REPORT, report)
-        for name in (STATE_NAME, "best.pt"):
-            (folder / name).unlink(missing_ok=True)
+        (folder / STATE_NAME).unlink(missing_ok=True)
+        remove_kept(folder)
         remove_views(folder / _VIEWS)
     return report
 

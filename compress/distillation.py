@@ -69,7 +69,7 @@ class TransferSet:
 
 
 class TransferExamples:
-    """A transfer set as `fit.Examples`: a row is a group of `group_items`, of which each epoch draws one item.
+    """A transfer set as `examples.Examples`: a row is a group of `group_items`, of which each epoch draws one item.
 
     Targets of a batch of n: ``mos`` ``[n]`` (NaN for none), ``teacher`` and ``spread`` ``[n]`` where there is a
     teacher, and with features ``member`` ``[n]``, the index of the member whose features stand in
@@ -102,7 +102,7 @@ class TransferExamples:
         return self._fingerprint
 
     def name(self, row: int) -> str:
-        """See `fit.Examples`."""
+        """See `examples.Examples`."""
         item = self._transfer.items[self._groups[row][0]]
         kind = "" if item.distortion is None else f" ({item.distortion.kind} {item.distortion.severity:.2f})"
         return f"{item.path.name}{kind}"
@@ -110,7 +110,7 @@ class TransferExamples:
     def draw(
         self, rows: NDArray[np.int64], epoch: int, whole: bool
     ) -> tuple[Sequence[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]:
-        """See `fit.Examples`."""
+        """See `examples.Examples`."""
         places = np.array([self._pick(int(row), epoch, whole) for row in rows])
         views = [view[places] for view in self._views]
         transfer = self._transfer
@@ -213,7 +213,7 @@ class DistillObjective(nn.Module):
         stage: Stage,
         seed: int,  # noqa: ARG002 - examples draw the member
     ) -> dict[str, Tensor]:
-        """See `fit.Objective`."""
+        """See `examples.Objective`."""
         losses, score = self.losses, outputs["score"].float()
         terms: dict[str, Tensor] = {}
         weight = None

@@ -8,12 +8,10 @@ CPU with the same number of threads.
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
@@ -23,7 +21,10 @@ from torch import Tensor, nn
 
 from ..runtime.errors import DataError, UsageError
 from .augment import augment
+from .data.cross_sampling import draw_epoch
+from .examples import Examples, Objective, Step
 from .judging import HeldOut, heldout_figures, predict
+from .keeping import Best, better, chosen, kept_name
 from .models.network import QualityNet
 from .optimisation import make_optimizer, set_rates, trainable
 from .run_state import read_state, save_state, write_metrics
@@ -32,49 +33,7 @@ from .stages import Keep, Stage, rate_factor
 __all__ = ["STATE_NAME", "Examples", "Step", "fit"]
 
 STATE_NAME = "resume.pt"
-_BEST_NAME = "best.pt"
-
-
-class Examples(Protocol):
-    """What a training draws its batches from."""
-
-    @property
-    def count(self) -> int:
-        """Number of photographs."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Two sets of examples with the same fingerprint give the same batches."""
-
-    def draw(
-        self, rows: NDArray[np.int64], epoch: int, whole: bool
-    ) -> tuple[Sequence[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]:
-        """Views uint8 ``[n, ...]`` and targets float32 ``[n, ...]`` of some photographs in an epoch of the whole run.
-
-        ``whole`` asks for whole frames where there is a choice.
-        """
-
-    def name(self, row: int) -> str:
-        """Of a photograph, for a message."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Where a training is: steps done of all, and the epoch's mean loss so far."""
-
-    done: int
-    total: int
-    epoch: int
-    loss: float
-
-
-class Objective(Protocol):
-    """From outputs and targets of a batch to the terms of the loss, each a weighted scalar; it may have parameters."""
-
-    def __call__(
-        self, outputs: dict[str, Tensor], targets: dict[str, Tensor], stage: Stage, seed: int
-    ) -> dict[str, Tensor]:
-        """``seed`` differs from step to step."""
+_RANGES = 5
 
 
 def fit(
@@ -91,6 +50,7 @@ def fit(
     keep: Keep = "last",
     save_every_s: float = 300.0,
     most_steps: int | None = None,
+    opinions: NDArray[np.float64] | None = None,
     on_step: Callable[[Step], None] | None = None,
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
 ) -> list[dict[str, float]]:
@@ -107,24 +67,27 @@ def fit(
             ``metrics.csv`` has a line an epoch.
         run: says what this run is; a state that another run left is refused.
         fabric: launched; its device, precision and processes are used.
-        keep: which weights the network has at the end.
+        keep: which weights the network has at the end; a stage's patience goes by the same figures, by the RMSE for
+            ``last``.
         save_every_s: seconds between two states inside an epoch.
         most_steps: end after so many steps in all; for a trial.
+        opinions: of the examples, in [0, 1], float64 ``[count]``: by these a stage with cross-sampling draws its epochs.
         on_step: called after each step, on the first process.
         on_epoch: called with each epoch's line of the log, on the first process; twice for an epoch at whose end the
             run was killed.
 
     Returns:
-        A line an epoch: stage, epoch, loss and its terms, the trunk's last learning rate, seconds, and the held-out
-        SRCC, PLCC and RMSE (of raw scores x 100).
+        A line an epoch: stage, epoch, loss and its terms, the trunk's last learning rate, seconds, and what
+        `judging.heldout_figures` says.
 
     Raises:
         DataError: fewer photographs than one batch, a loss or weights that are not finite (the last good state is
             kept), a disk without room.
         UsageError: the folder holds the state of another run, or a broken one; a batch that the processes cannot
-            share evenly.
+            share evenly; a stage with cross-sampling and no opinions.
     """
-    told = f"{run} {examples.fingerprint} {most_steps} {keep}"
+    # The number is that of the state's form.
+    told = f"2 {run} {examples.fingerprint} {most_steps} {keep}"
     if heldout is not None and (keep != "last" or any(stage.patience is not None for stage in stages)):
         # What is held out decides then, too.
         told += f" {heldout.digest}"
@@ -141,6 +104,7 @@ def fit(
         keep=keep if heldout is not None else "last",
         save_every_s=save_every_s,
         most_steps=most_steps,
+        opinions=opinions,
         on_step=on_step,
         on_epoch=on_epoch,
     ).go()
@@ -161,12 +125,14 @@ class _Training:
         self.fabric: Fabric = given["fabric"]
         self.keep: Keep = given["keep"]
         self.save_every_s: float = given["save_every_s"]
+        self.opinions: NDArray[np.float64] | None = given["opinions"]
         self.on_step: Callable[[Step], None] | None = given["on_step"]
         self.on_epoch: Callable[[Mapping[str, float]], None] | None = given["on_epoch"]
+        self.stage_index, self.epoch, self.step, self.done = 0, 0, 0, 0
         for stage in self.stages:
-            if self.examples.count < stage.batch:
+            if self.photographs_an_epoch(stage) < stage.batch:
                 raise DataError(
-                    f"{self.examples.count} training photographs",
+                    f"{self.photographs_an_epoch(stage)} training photographs",
                     expected=f"at least one batch of {stage.batch}",
                     mend="give more photographs, or a smaller batch",
                 )
@@ -179,16 +145,31 @@ class _Training:
         self.planned = sum(stage.epochs * self.steps_an_epoch(stage) for stage in self.stages)
         limit: int | None = given["most_steps"]
         self.total = self.planned if limit is None else min(self.planned, limit)
-        self.stage_index, self.epoch, self.step, self.done = 0, 0, 0, 0
         self.rows = np.arange(0)
         self.sums: dict[str, float] = {}
         self.seconds = 0.0
         self.history: list[dict[str, float]] = []
-        self.best: float | None = None
+        self.best: dict[str, Best] = {}
         self.stale = 0
 
+    def photographs_an_epoch(self, stage: Stage) -> int:
+        # Which are drawn does not change how many.
+        return self.examples.count if stage.sampling is None else len(self.order(stage))
+
     def steps_an_epoch(self, stage: Stage) -> int:
-        return self.examples.count // stage.batch
+        return self.photographs_an_epoch(stage) // stage.batch
+
+    def order(self, stage: Stage) -> NDArray[np.int64]:
+        stream = np.random.default_rng([self.seed, self.stage_index, self.epoch])
+        if stage.sampling is None:
+            return stream.permutation(self.examples.count)
+        if self.opinions is None:
+            raise UsageError(
+                "a stage with cross-sampling, of images whose opinions are not all known",
+                expected="opinions, by which it draws",
+                mend="leave sampling out of the stages of a student",
+            )
+        return draw_epoch(self.opinions, stage.sampling, stream)
 
     def go(self) -> list[dict[str, float]]:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -205,9 +186,11 @@ class _Training:
             state = None
             if self.done < self.total:
                 self.stage_index, self.epoch, self.step, self.stale = self.stage_index + 1, 0, 0, 0
-        if self.keep != "last" and self.best is not None:
+        kept = chosen(self.best, self.history, self.keep)
+        if kept is not None:
             self.fabric.barrier()
-            self.network.load_state_dict(read_state(self.folder / _BEST_NAME, self.fabric, mend=self._mend()))
+            path = self.folder / kept_name(kept.figure)
+            self.network.load_state_dict(read_state(path, self.fabric, mend=self._mend()))
         self.network.requires_grad_(True).eval()
         return self.history
 
@@ -223,7 +206,7 @@ class _Training:
         saved = time.monotonic()
         while self.epoch < stage.epochs and self.done < self.total:
             started = time.monotonic()
-            order = np.random.default_rng([self.seed, self.stage_index, self.epoch]).permutation(self.examples.count)
+            order = self.order(stage)
             _set_training(self.network, stage)
             while self.step < steps and self.done < self.total:
                 set_rates(optimizer, self._rate(stage, self.step))
@@ -315,7 +298,9 @@ class _Training:
         line["learning_rate"] = stage.learning_rate * self._rate(stage, self.step - 1)
         started = time.monotonic()
         if self.heldout is not None:
-            line |= heldout_figures(predict(self.network, self.heldout.views, self.heldout.rows), self.heldout.scores)
+            raw = predict(self.network, self.heldout.views, self.heldout.rows)
+            ranges = _RANGES if self.keep == "least_range_mse" else None
+            line |= heldout_figures(raw, self.heldout, stage.losses, ranges=ranges)
         line["seconds"] = self.seconds + time.monotonic() - started
         # Every process must take the same decisions.
         line = self.fabric.broadcast(line)
@@ -323,14 +308,12 @@ class _Training:
         self.sums, self.seconds, self.step, self.epoch = {}, 0.0, 0, self.epoch + 1
         if self.heldout is None:
             return False
-        figure = line["heldout_srcc"] if self.keep == "greatest_srcc" else -line["heldout_rmse"]
-        figure = -math.inf if math.isnan(figure) else figure
-        if self.best is None or figure > self.best:
-            self.best, self.stale = figure, 0
+        found = better(self.best, self.history, self.keep)
+        self.stale = 0 if found else self.stale + 1
+        for one in found:
+            self.best[one.figure] = one
             if self.keep != "last":
-                save_state(self.fabric, self.network.state_dict(), self.folder / _BEST_NAME)
-        else:
-            self.stale += 1
+                save_state(self.fabric, self.network.state_dict(), self.folder / kept_name(one.figure))
         return stage.patience is not None and self.stale >= stage.patience
 
     def _share_buffers(self) -> None:
@@ -348,7 +331,7 @@ class _Training:
             "sums": self.sums,
             "seconds": self.seconds,
             "history": self.history,
-            "best": self.best,
+            "best": [(one.figure, one.value, one.epoch) for one in self.best.values()],
             "network": self.network.state_dict(),
             "objective": objective,
             "optimizer": optimizer.state_dict(),
@@ -379,7 +362,7 @@ class _Training:
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.stage_index, self.epoch, self.step, self.done, self.stale = state["places"]
         self.sums, self.seconds, self.history = state["sums"], state["seconds"], state["history"]
-        self.best = state["best"]
+        self.best = {one[0]: Best(*one) for one in state["best"]}
         stage = self.stages[self.stage_index]
         if stage.patience is not None and self.stale >= stage.patience:
             self.epoch = stage.epochs

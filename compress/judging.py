@@ -13,8 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from ..profiles.metrics import plcc, rmse, srcc
+from ..profiles.range_errors import range_errors
 from ..runtime.errors import DataError
+from ..runtime.score_map import InversePiecewiseLinear
+from .labelled import score_terms
 from .models.network import QualityNet
+from .stages import ScoreLosses
 
 __all__ = ["HeldOut", "heldout_figures", "predict"]
 
@@ -26,12 +30,18 @@ class HeldOut:
     Attributes:
         views: uint8 ``[N, ...]`` each.
         rows: which of the N, int64 ``[n]``.
-        scores: of those rows, in [0, 1], float64 ``[n]``.
+        scores: what is learned towards, of those rows, in [0, 1], float64 ``[n]``.
+        transform: whose forward direction made the scores of opinions; None where they are opinions.
     """
 
     views: Sequence[NDArray[np.uint8]]
     rows: NDArray[np.int64]
     scores: NDArray[np.float64]
+    transform: InversePiecewiseLinear | None = None
+
+    def opinions(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """From what is learned towards to opinions in [0, 1]."""
+        return scores if self.transform is None else self.transform.apply(scores)
 
     @property
     def digest(self) -> str:
@@ -59,18 +69,42 @@ def predict(
     return np.concatenate(scores)
 
 
-def heldout_figures(raw: NDArray[np.float64], scores: NDArray[np.float64]) -> dict[str, float]:
-    """SRCC, PLCC and RMSE (of raw scores x 100) of raw scores against scores in [0, 1], both ``[n]``; NaN for none."""
+def heldout_figures(
+    raw: NDArray[np.float64], heldout: HeldOut, losses: ScoreLosses, *, ranges: int | None = None
+) -> dict[str, float]:
+    """How raw scores ``[n]`` agree with what was held out.
+
+    Args:
+        raw: of the held-out rows.
+        heldout: those rows.
+        losses: of the stage.
+        ranges: equal parts of the scale for the sum of the squared errors' means over them.
+
+    Returns:
+        ``heldout_loss`` of the raw scores, as the stage weighs it; of the opinions that they stand for: SRCC, PLCC and
+        R2 (NaN for none), RMSE of 100 points, and ``heldout_range_mse`` of 100 points squared where it is asked for.
+    """
+    said, opinions = heldout.opinions(raw), heldout.opinions(heldout.scores)
+    finite = bool(np.isfinite(raw).all())
 
     def defined(metric: Callable[[Any, Any], float]) -> float:
         # A network that gives one score to all has no correlation.
         try:
-            return metric(raw, scores)
+            return metric(said, opinions)
         except DataError:
             return math.nan
 
-    return {
+    error = rmse(100 * said, 100 * opinions) if finite else math.inf
+    spread = float(100 * opinions.std())
+    terms = score_terms(torch.from_numpy(raw), torch.from_numpy(heldout.scores), losses)
+    figures = {
+        "heldout_loss": sum(float(term) for term in terms.values()) if terms and finite else math.nan,
         "heldout_srcc": defined(srcc),
         "heldout_plcc": defined(plcc),
-        "heldout_rmse": rmse(100 * raw, 100 * scores) if bool(np.isfinite(raw).all()) else math.inf,
+        "heldout_r2": 1 - (error / spread) ** 2 if spread > 0 else math.nan,
+        "heldout_rmse": error,
     }
+    if ranges is not None:
+        edges = np.linspace(0.0, 100.0, ranges + 1).tolist()
+        figures["heldout_range_mse"] = range_errors(100 * said, 100 * opinions, edges).total if finite else math.inf
+    return figures

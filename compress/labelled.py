@@ -18,7 +18,7 @@ __all__ = ["LabelledExamples", "ScoreObjective", "score_terms"]
 
 @dataclass(frozen=True, slots=True)
 class LabelledExamples:
-    """Some rows of views with their scores; see `fit.Examples`.
+    """Some rows of views with their scores; see `examples.Examples`.
 
     Attributes:
         views: uint8 ``[n, ...]`` each; may be memory maps.
@@ -58,12 +58,12 @@ class LabelledExamples:
         epoch: int,  # noqa: ARG002 - photographs are the same in every epoch; augmentation is the loop's
         whole: bool,  # noqa: ARG002
     ) -> tuple[Sequence[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]:
-        """See `fit.Examples`."""
+        """See `examples.Examples`."""
         chosen = self.rows[rows]
         return [view[chosen] for view in self.views], {"mos": self.scores[chosen].astype(np.float32)}
 
     def name(self, row: int) -> str:
-        """See `fit.Examples`."""
+        """See `examples.Examples`."""
         return self.names[int(self.rows[row])]
 
 
@@ -77,7 +77,7 @@ class ScoreObjective:
         stage: Stage,
         seed: int,  # noqa: ARG002 - nothing is drawn
     ) -> dict[str, Tensor]:
-        """See `fit.Objective`."""
+        """See `examples.Objective`."""
         return score_terms(outputs["score"], targets["mos"], stage.losses)
 
 

@@ -52,8 +52,9 @@ def _trunk_groups(model: Any, stage: Stage) -> list[dict[str, Any]]:
 
 
 def make_optimizer(groups: list[dict[str, Any]], stage: Stage) -> torch.optim.Optimizer:
-    """AdamW over the groups."""
-    return torch.optim.AdamW([{**group, "lr": group[_PEAK]} for group in groups], lr=stage.learning_rate)
+    """The stage's AdamW or Adam over the groups, at their peak rates."""
+    kind = torch.optim.AdamW if stage.optimizer == "adamw" else torch.optim.Adam
+    return kind([{**group, "lr": group[_PEAK]} for group in groups], lr=stage.learning_rate)
 
 
 def set_rates(optimizer: Any, factor: float) -> None:

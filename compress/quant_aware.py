@@ -35,6 +35,7 @@ from .distillation import TransferSet, group_items
 from .fake_quant import insert_fake_quantizers, observe_ranges, remove_fake_quantizers
 from .fit import STATE_NAME, fit
 from .judging import HeldOut, predict
+from .keeping import remove_kept
 from .models.network import QualityNet
 from .quant_aware_learning import OwnAnswers, QuantAwareObjective, feature_variances, weights_digest
 from .quant_aware_records import QuantAwareRecipe, QuantAwareReport
@@ -307,6 +308,6 @@ def _tidy(folder: Path, report: QuantAwareReport, fabric: Fabric) -> None:
     fabric.barrier()
     if fabric.is_global_zero:
         write_record(folder / REPORT, report)
-        for name in (STATE_NAME, "best.pt"):
-            (folder / name).unlink(missing_ok=True)
+        (folder / STATE_NAME).unlink(missing_ok=True)
+        remove_kept(folder)
         remove_views(folder / _VIEWS)

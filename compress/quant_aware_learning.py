@@ -61,7 +61,7 @@ def _asked(network: QualityNet, views: Sequence[NDArray[np.uint8]]) -> dict[str,
 
 
 class OwnAnswers:
-    """A transfer set as `fit.Examples` whose teacher is the float network that the training starts from.
+    """A transfer set as `examples.Examples` whose teacher is the float network that the training starts from.
 
     Targets of a batch of n, beside those of `TransferExamples`: ``teacher`` ``[n]``, its raw score; ``spread`` ``[n]``,
     zeros; ``own.features...`` ``[n, C]``, its features. It is asked at every step, of the very views that the network
@@ -92,13 +92,13 @@ class OwnAnswers:
         return self._fingerprint
 
     def name(self, row: int) -> str:
-        """See `fit.Examples`."""
+        """See `examples.Examples`."""
         return self._examples.name(row)
 
     def draw(
         self, rows: NDArray[np.int64], epoch: int, whole: bool
     ) -> tuple[Sequence[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]:
-        """See `fit.Examples`."""
+        """See `examples.Examples`."""
         views, targets = self._examples.draw(rows, epoch, whole)
         answers = {name: output.numpy() for name, output in _asked(self._network, views).items()}
         targets["teacher"] = answers.pop("score")
@@ -123,7 +123,7 @@ class QuantAwareObjective:
     def __call__(
         self, outputs: dict[str, Tensor], targets: dict[str, Tensor], stage: Stage, seed: int
     ) -> dict[str, Tensor]:
-        """See `fit.Objective`.
+        """See `examples.Objective`.
 
         ``feature`` is the mean over the outputs of the squared error's share of the variance, 1 for their means.
         """

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from ..runtime.errors import require_field
+from .data.cross_sampling import CrossSampling
 
 __all__ = [
     "Augmentation",
@@ -22,8 +23,13 @@ __all__ = [
     "rate_factor",
 ]
 
-Keep = Literal["last", "least_rmse", "greatest_srcc"]
-"""Which weights a training gives: those of the last epoch, or of the epoch that did best on what was held out."""
+Keep = Literal["last", "least_rmse", "greatest_srcc", "least_loss", "greatest_r2", "two_checkpoints", "least_range_mse"]
+"""Which weights a training gives: those of the last epoch, or of the epoch that did best on what was held out.
+
+``two_checkpoints`` keeps the epochs of the least loss and of the greatest R2, and gives the one with the greatest mean
+of PLCC and SRCC; ``least_range_mse`` goes by the sum of the squared errors' means over five ranges of the opinions, so
+that rare opinions count as much (sources: `keeping`).
+"""
 
 
 class OneCycle(msgspec.Struct, frozen=True, tag="one_cycle", kw_only=True, forbid_unknown_fields=True):
@@ -131,7 +137,7 @@ def _half_cosine(share: float, start: float, end: float) -> float:
 
 
 class Augmentation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is done to a training batch's views. Colour and blur change quality itself, so they are off.
+    """What is done to a training batch's views. Colour, blur and noise change quality itself, so they are off.
 
     Attributes:
         crop: side in pixels of a square crop of the view, the same place for a batch; None leaves it whole.
@@ -143,6 +149,9 @@ class Augmentation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         contrast: likewise.
         saturation: likewise.
         blur_sigma: largest standard deviation in pixels of a Gaussian blur; 0 is off.
+        noise: largest standard deviation, in grey levels of 0 to 255, of Gaussian noise that is added last, to each
+            channel of each pixel its own; 0 is off. With ``contrast`` it is the "contrast and noise augmentation" of
+            the cross-sampling paper (see `data.cross_sampling`), whose amounts are not known to us.
         whole_epochs: how many last epochs of the stage see whole, upright views, so that normalisation statistics are
             those of use.
     """
@@ -155,6 +164,7 @@ class Augmentation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     contrast: float = 0.0
     saturation: float = 0.0
     blur_sigma: float = 0.0
+    noise: float = 0.0
     whole_epochs: int = 0
 
     def __post_init__(self) -> None:
@@ -164,6 +174,7 @@ class Augmentation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         changes = (self.brightness, self.contrast, self.saturation)
         require_field(all(0 <= change < 1 for change in changes), f"colour changes of {changes}", "shares in [0, 1)")
         require_field(0 <= self.blur_sigma <= 16, f"a blur of {self.blur_sigma} pixels", "0 to 16")
+        require_field(0 <= self.noise <= 255, f"noise of {self.noise} grey levels", "0 to 255")
         require_field(self.whole_epochs >= 0, f"{self.whole_epochs} epochs of whole views", "0 or more")
 
 
@@ -216,13 +227,17 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         learning_rate: of the trunk, the peak of the schedule.
         head_learning_rate: of fusion, head and projections, likewise.
         layer_decay: what each layer nearer to the pixels learns slower by, in (0, 1]; 1 for all alike.
-        weight_decay: of AdamW (I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", 2019).
+        optimizer: ``adamw`` (I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", 2019), or ``adam``
+            (D. P. Kingma and J. Ba, "Adam: A method for stochastic optimization", 2015).
+        weight_decay: of AdamW apart from the gradient; of Adam as an L2 penalty, added to the gradient.
         schedule: of the rates.
         losses: to the opinions.
         augmentation: of the views.
         freeze_batch_norm: whether batch norms keep the statistics they come with.
         gradient_clip: largest norm of the gradient; None for no limit.
         patience: epochs without a better held-out figure after which the stage ends; None to run them all.
+        sampling: which photographs an epoch draws, by their opinions; None for every one once. A drawn epoch is
+            shorter, and ``epochs``, the schedule and the patience count drawn ones.
     """
 
     name: str = "all"
@@ -232,6 +247,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     learning_rate: float = 2e-4
     head_learning_rate: float = 2e-3
     layer_decay: float = 1.0
+    optimizer: Literal["adamw", "adam"] = "adamw"
     weight_decay: float = 1e-3
     schedule: Schedule = OneCycle()
     losses: ScoreLosses = ScoreLosses()
@@ -239,6 +255,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     freeze_batch_norm: bool = False
     gradient_clip: float | None = None
     patience: int | None = None
+    sampling: CrossSampling | None = None
 
     def __post_init__(self) -> None:
         require_field(self.epochs >= 1, f"{self.epochs} epochs", "at least 1")

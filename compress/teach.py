@@ -8,27 +8,19 @@ on the selection part.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import torch
 from lightning.fabric import Fabric
-from numpy.typing import NDArray
 
 from ..profiles.cost import count_module
-from ..profiles.fit_score_map import fit_sigmoid
-from ..profiles.metrics import evaluate, srcc
 from ..runtime.errors import DataError, UsageError
-from ..runtime.score_map import InversePiecewiseLinear, ScoreMap
-from ..runtime.splitmix import permutation
 from .checkpoint import RECORD_NAME, Checkpoint, load_checkpoint, read_record, save_checkpoint
 from .data.dataset import Dataset
 from .data.items import Item, hash_files
@@ -36,6 +28,7 @@ from .data.splits import Split, split_folds
 from .data.view_store import open_views, remove_views
 from .fit import STATE_NAME, fit
 from .judging import HeldOut, predict
+from .keeping import remove_kept
 from .labelled import LabelledExamples, ScoreObjective
 from .models.backbones import feature_stages
 from .models.network import build
@@ -43,33 +36,37 @@ from .models.records import System
 from .models.systems import one_backbone
 from .models.weights import load_backbone, without_place
 from .mos_transform import resolve
-from .run_files import write_record, write_table
-from .teach_records import DataRecipe, FoldFigures, MemberRecipe, TeachRecipe, TeachReport
+from .run_files import write_record
+from .teach_records import DataRecipe, MemberRecipe, TeachRecipe, TeachReport
+from .teach_results import (
+    OUT_OF_FOLD,
+    SELECTION,
+    TeachData,
+    Trained,
+    agreement,
+    best_of_folds,
+    cross_fitted,
+    fit_member_map,
+    make_report,
+    write_tables,
+)
 from .watch import SILENT, Watch
 
-__all__ = ["MEMBERS", "OUT_OF_FOLD", "REPORT", "SELECTION", "divide", "member_system", "require_weights", "teach"]
+__all__ = [
+    "CANDIDATES",
+    "MEMBERS",
+    "OUT_OF_FOLD",
+    "REPORT",
+    "SELECTION",
+    "divide",
+    "member_system",
+    "require_weights",
+    "teach",
+]
 
-MEMBERS, OUT_OF_FOLD, SELECTION, REPORT = "members", "out_of_fold.csv", "selection.csv", "report.json"
+MEMBERS, CANDIDATES, REPORT = "members", "candidates", "report.json"
 _VIEWS = "views"
-_LOW, _HIGH = 0.0, 100.0
 _LEAST_IN_A_FOLD = 10
-_PARTS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class _Data:
-    dataset: Dataset
-    split: Split
-    sha256: tuple[str, ...]
-
-    def rows(self, *parts: Sequence[int]) -> NDArray[np.int64]:
-        return np.array(sorted(row for part in parts for row in part), dtype=np.int64)
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the photographs, their scores, and their division."""
-        rows = [(sha, photo.mos) for sha, photo in zip(self.sha256, self.dataset.photos, strict=True)]
-        return hashlib.sha256(msgspec.json.encode((rows, self.split))).hexdigest()
 
 
 def member_system(member: MemberRecipe) -> System:
@@ -101,14 +98,29 @@ def require_weights(recipe: TeachRecipe, folder: Path | None = None) -> None:
         ModelError: a backbone, size or weights that cannot be had.
         MissingExtraError: weights of a package that is not installed.
     """
-    begun = [member for member in recipe.members if not _is_finished(member, folder)]
+    begun = [
+        member
+        for member in recipe.members
+        if folder is None or not (_home(recipe, member, folder) / RECORD_NAME).is_file()
+    ]
     starts = [(member_system(member).branches[0], member.width, member.height, member.weights) for member in begun]
     for start in dict.fromkeys(starts):
         load_backbone(*start)
 
 
-def _is_finished(member: MemberRecipe, folder: Path | None) -> bool:
-    return folder is not None and (folder / MEMBERS / member.name / RECORD_NAME).is_file()
+def _home(recipe: TeachRecipe, member: MemberRecipe, folder: Path) -> Path:
+    """Of a member; until a fold's member is chosen all are candidates."""
+    home = folder / MEMBERS / member.name
+    return home if not recipe.one_a_fold or home.is_dir() else folder / CANDIDATES / member.name
+
+
+def _set_apart(recipe: TeachRecipe, trained: Sequence[Trained], folder: Path) -> None:
+    """The folds' members leave the candidates; what loads a run looks at members alone."""
+    (folder / MEMBERS).mkdir(exist_ok=True)
+    for one in trained:
+        home = _home(recipe, one.member, folder)
+        if home.parent.name == CANDIDATES:
+            home.rename(folder / MEMBERS / one.member.name)
 
 
 def teach(
@@ -124,7 +136,8 @@ def teach(
 
     The folder then holds ``members/NAME/`` (a checkpoint each, with the score map that was fitted on the fold it left
     out), ``out_of_fold.csv`` (image, sha256, mos, fold, member, raw, score), ``selection.csv`` (image, sha256, mos, a
-    column a member, ensemble) and ``report.json``. Scores are 0 to 100, raw ones as the network gives them. Of a fold
+    column a member, ensemble) and ``report.json``. Where the recipe asks for one member a fold, those that were not
+    chosen are in ``candidates/NAME/``. Scores are 0 to 100, raw ones as the network gives them. Of a fold
     that nobody left out, a row says the fold and no member.
 
     The out-of-fold scores in the table and in the report are cross-fitted: the fold is divided in five, and each fifth
@@ -144,17 +157,19 @@ def teach(
         ModelError: a backbone, size or weights that cannot be had.
         UsageError: the folder holds another run.
     """
-    data = _Data(dataset, split or divide(recipe, dataset), hash_files([photo.path for photo in dataset.photos]))
+    data = TeachData(dataset, split or divide(recipe, dataset), hash_files([photo.path for photo in dataset.photos]))
     folder.mkdir(parents=True, exist_ok=True)
-    trained = []
+    candidates = []
     for member in recipe.members:
         made = fabric if isinstance(fabric, Fabric) else fabric(member.precision)
-        trained.append(_teach_member(recipe, member, data, folder, made, watch))
-    report = _report(recipe, data, trained)
+        candidates.append(_teach_member(recipe, member, data, folder, made, watch))
+    trained = best_of_folds(candidates) if recipe.one_a_fold else candidates
+    report = make_report(recipe, data, trained, candidates if recipe.one_a_fold else ())
     # Every process has opened the views that the first one now removes.
     made.barrier()
     if made.is_global_zero:
-        _write_tables(recipe, data, trained, folder)
+        _set_apart(recipe, trained, folder)
+        write_tables(data, trained, folder)
         write_record(folder / REPORT, report)
         remove_views(folder / _VIEWS)
     return report
@@ -194,23 +209,10 @@ def divide(recipe: TeachRecipe, dataset: Dataset) -> Split:
     return split
 
 
-@dataclass(frozen=True, slots=True)
-class _Trained:
-    """What a member says: raw and mapped scores of the fold it left out (rows) and of the selection part."""
-
-    member: MemberRecipe
-    parameters: int
-    macs: int
-    rows: NDArray[np.int64]
-    raw: NDArray[np.float64]
-    cross_fitted: NDArray[np.float64]
-    selection: NDArray[np.float64]
-
-
 def _teach_member(
-    recipe: TeachRecipe, member: MemberRecipe, data: _Data, folder: Path, fabric: Fabric, watch: Watch
-) -> _Trained:
-    home = folder / MEMBERS / member.name
+    recipe: TeachRecipe, member: MemberRecipe, data: TeachData, folder: Path, fabric: Fabric, watch: Watch
+) -> Trained:
+    home = _home(recipe, member, folder)
     heldout = data.rows(data.split.folds[member.heldout_fold])
     selection = data.rows(data.split.selection)
     training = data.rows(*(fold for place, fold in enumerate(data.split.folds) if place != member.heldout_fold))
@@ -253,22 +255,23 @@ def _teach_member(
                 names=[photo.image for photo in data.dataset.photos],
                 keys=[item.key for item in items],
             ),
-            HeldOut(views, heldout, targets[heldout]),
+            HeldOut(views, heldout, targets[heldout], transform),
             seed=member.seed,
             folder=home,
             run=msgspec.json.encode((member, recipe.data)).decode(),
             fabric=fabric,
             keep=member.keep,
+            opinions=mos[training],
             on_step=lambda step: watch.step(member.name, step),
             on_epoch=lambda line: watch.epoch(member.name, line),
         )
         raw = predict(network, views, heldout)
         # Here too, before the state is thrown away, as it also asks that the member has learned something.
-        _cross_fitted(raw, mos[heldout], member, transform)
+        cross_fitted(raw, mos[heldout], member, transform)
         record = Checkpoint(
             name=member.name,
             system=system,
-            score_map=_fit_map(
+            score_map=fit_member_map(
                 raw,
                 mos[heldout],
                 member,
@@ -288,18 +291,20 @@ def _teach_member(
         fabric.barrier()
     if fabric.is_global_zero:
         # Also what a process left that was killed between the checkpoint and this.
-        for name in (STATE_NAME, "best.pt"):
-            (home / name).unlink(missing_ok=True)
+        (home / STATE_NAME).unlink(missing_ok=True)
+        remove_kept(home)
     raw, raw_of_selection = predict(network, views, heldout), predict(network, views, selection)
-    return _Trained(
+    return Trained(
         member=member,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         # Last, as it moves the network to the CPU.
         macs=_macs(network, system),
         rows=heldout,
         raw=raw,
-        cross_fitted=_cross_fitted(raw, mos[heldout], member, transform),
+        cross_fitted=cross_fitted(raw, mos[heldout], member, transform),
         selection=record.score_map.apply(raw_of_selection),
+        history=record.provenance["history"],
+        agreement=agreement(raw if transform is None else transform.apply(raw), mos[heldout]),
     )
 
 
@@ -322,103 +327,7 @@ def _finished(home: Path, facts: dict[str, Any]) -> tuple[Checkpoint, Any]:
     return load_checkpoint(home)
 
 
-def _fit_map(
-    raw: NDArray[np.float64],
-    unit_mos: NDArray[np.float64],
-    member: MemberRecipe,
-    transform: InversePiecewiseLinear | None,
-    fitted_on: str,
-) -> ScoreMap:
-    """From raw scores to opinions: the transform's inverse, where there is one, then a sigmoid."""
-    try:
-        opinion = raw if transform is None else transform.apply(raw)
-        fitted = fit_sigmoid(opinion, _LOW + (_HIGH - _LOW) * unit_mos, _LOW, _HIGH, fitted_on=fitted_on)
-    except DataError as error:
-        raise DataError(
-            f"{member.name}, whose scores of {fitted_on} do not rise with the opinions ({error.got})",
-            expected="a member that has learned something",
-            mend="train it longer or at other rates, in a new run; what it has is kept in its resume.pt",
-        ) from error
-    return fitted if transform is None else msgspec.structs.replace(fitted, steps=(transform, *fitted.steps))
-
-
-def _cross_fitted(
-    raw: NDArray[np.float64],
-    unit_mos: NDArray[np.float64],
-    member: MemberRecipe,
-    transform: InversePiecewiseLinear | None,
-) -> NDArray[np.float64]:
-    order = np.array(permutation(member.seed, len(raw)))
-    mapped = np.empty(len(raw))
-    for part in range(_PARTS):
-        judged = order[part::_PARTS]
-        fitted = np.setdiff1d(order, judged)
-        fitted_on = f"{len(fitted)} of its {len(raw)} out-of-fold photographs"
-        mapped[judged] = _fit_map(raw[fitted], unit_mos[fitted], member, transform, fitted_on).apply(raw[judged])
-    return mapped
-
-
 def _macs(network: Any, system: System) -> int:
     shapes = system.preprocess.shapes
     inputs = [torch.zeros((1, *shapes[view.name]), dtype=torch.uint8) for view in system.preprocess.views]
     return count_module(network.cpu(), tuple(inputs)).macs
-
-
-def _report(recipe: TeachRecipe, data: _Data, trained: Sequence[_Trained]) -> TeachReport:
-    outer = _LOW + (_HIGH - _LOW) * data.dataset.unit_mos
-    selection = data.rows(data.split.selection)
-    members = tuple(
-        FoldFigures(
-            member=one.member.name,
-            fold=one.member.heldout_fold,
-            parameters=one.parameters,
-            macs=one.macs,
-            out_of_fold=evaluate(one.cross_fitted, outer[one.rows]),
-            selection=evaluate(one.selection, outer[selection]),
-        )
-        for one in trained
-    )
-    best = max(trained, key=lambda one: srcc(one.selection, outer[selection]))
-    pooled_rows = np.concatenate([one.rows for one in trained])
-    return TeachReport(
-        name=recipe.name,
-        members=members,
-        average={
-            name: float(np.mean([getattr(figures.out_of_fold, name).value for figures in members]))
-            for name in ("srcc", "plcc", "rmse")
-        },
-        pooled=evaluate(np.concatenate([one.cross_fitted for one in trained]), outer[pooled_rows]),
-        best_member=best.member.name,
-        ensemble=evaluate(np.mean([one.selection for one in trained], axis=0), outer[selection]),
-        training=sum(len(fold) for fold in data.split.folds),
-        selection=len(selection),
-    )
-
-
-def _write_tables(recipe: TeachRecipe, data: _Data, trained: Sequence[_Trained], folder: Path) -> None:
-    outer = _LOW + (_HIGH - _LOW) * data.dataset.unit_mos
-    photos = data.dataset.photos
-
-    def known(row: int) -> list[object]:
-        return [photos[row].image, data.sha256[row], repr(float(outer[row]))]
-
-    lines: list[list[object]] = []
-    for fold, rows in enumerate(data.split.folds):
-        speaking = [one for one in trained if one.member.heldout_fold == fold]
-        lines += [
-            [*known(row), fold, one.member.name, repr(float(raw)), repr(float(score))]
-            for one in speaking
-            for row, raw, score in zip(one.rows.tolist(), one.raw, one.cross_fitted, strict=True)
-        ]
-        if not speaking:
-            lines += [[*known(row), fold, "", "", ""] for row in rows]
-    write_table(folder / OUT_OF_FOLD, ["image", "sha256", "mos", "fold", "member", "raw", "score"], lines)
-    scores = np.stack([one.selection for one in trained], axis=1)
-    write_table(
-        folder / SELECTION,
-        ["image", "sha256", "mos", *(member.name for member in recipe.members), "ensemble"],
-        [
-            [*known(row), *(repr(float(score)) for score in said), repr(float(said.mean()))]
-            for row, said in zip(data.rows(data.split.selection).tolist(), scores, strict=True)
-        ],
-    )

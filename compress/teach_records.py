@@ -14,10 +14,11 @@ from .models.weights import Weights
 from .mos_transform import MosTransform
 from .stages import Keep, Stage
 
-__all__ = ["DataRecipe", "FoldFigures", "MemberRecipe", "TeachRecipe", "TeachReport"]
+__all__ = ["Candidate", "DataRecipe", "FoldFigures", "MemberRecipe", "TeachRecipe", "TeachReport", "is_folder_name"]
 
 
-def _is_folder_name(name: str) -> bool:
+def is_folder_name(name: str) -> bool:
+    """Whether a folder can be called so."""
     return name not in ("", ".", "..") and not set(name) & set("/\\:\0")
 
 
@@ -71,6 +72,7 @@ class MemberRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         mos_transform: of the opinions that it learns from; its score map begins with the inverse.
         precision: Fabric's name of the arithmetic; None for the run's.
         seed: of its head, order, augmentation and dropout.
+        configuration: of a grid, whose row it is; for the report.
     """
 
     name: str
@@ -88,10 +90,11 @@ class MemberRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     mos_transform: MosTransform | None = None
     precision: str | None = None
     seed: int = 0
+    configuration: str = ""
 
     def __post_init__(self) -> None:
         require_field(len(self.stages) >= 1, f"member {self.name!r} without stages", "at least one")
-        require_field(_is_folder_name(self.name), f"a member named {self.name!r}", "a name that can be a folder's")
+        require_field(is_folder_name(self.name), f"a member named {self.name!r}", "a name that can be a folder's")
         require_field(self.heldout_fold >= 0, f"a held-out fold of {self.heldout_fold}", "0 or more")
         require_field(0 <= self.seed < 2**63, f"a seed of {self.seed}", "a seed in [0, 2**63)")
 
@@ -103,14 +106,17 @@ class TeachRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         name: of the ensemble.
         data: which photographs.
         members: one or more; each leaves one of the folds out.
+        one_a_fold: whether those that leave out the same fold are candidates, of which the ensemble has the best
+            (`teach_results.best_of_folds`).
     """
 
     name: str
     data: DataRecipe
     members: tuple[MemberRecipe, ...]
+    one_a_fold: bool = False
 
     def __post_init__(self) -> None:
-        require_field(_is_folder_name(self.name), f"a recipe named {self.name!r}", "a name that can be a folder's")
+        require_field(is_folder_name(self.name), f"a recipe named {self.name!r}", "a name that can be a folder's")
         names = [member.name for member in self.members]
         require_field(len(names) >= 1, f"recipe {self.name!r} without members", "at least one")
         require_field(len(set(names)) == len(names), f"members named {names}", "a name of its own for each")
@@ -140,6 +146,33 @@ class FoldFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     selection: Accuracy
 
 
+class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One of the members of which a fold's best was chosen.
+
+    Attributes:
+        member: its name.
+        configuration: its row of the grid.
+        fold: the one it left out.
+        checkpoint: the held-out figure by which its epoch was kept: ``loss``, ``r2``, ...; empty for the last epoch.
+        epoch: which that is, from 1.
+        agreement: mean of PLCC and SRCC of its raw scores (behind the inverse of a MOS transform) on the fold: by this
+            it was chosen or not.
+        out_of_fold: SRCC, PLCC and RMSE on the fold, as `FoldFigures` has them.
+        selection: likewise on the selection part.
+        chosen: whether it is the fold's member.
+    """
+
+    member: str
+    configuration: str
+    fold: int
+    checkpoint: str
+    epoch: int
+    agreement: float
+    out_of_fold: dict[str, float]
+    selection: dict[str, float]
+    chosen: bool
+
+
 class TeachReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a teach run found.
 
@@ -153,6 +186,7 @@ class TeachReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         ensemble: the mean of the members' mapped scores on the selection part.
         training: photographs in the folds.
         selection: photographs in the reserved part.
+        candidates: all that were trained, where the ensemble has the best of each fold.
     """
 
     name: str
@@ -163,3 +197,4 @@ class TeachReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ensemble: Accuracy
     training: int
     selection: int
+    candidates: tuple[Candidate, ...] = ()

@@ -11,16 +11,20 @@ from .report.budget_bars import budget_bars
 from .report.distill_report import TeacherStudent, distill_page
 from .report.page import write_page
 from .report.teach_report import AccuracyRow, MemberCurve, OutOfFold, teach_page
+from .selection_table import read_selection
 
 if TYPE_CHECKING:
     from ..compress.distill_records import DistillRecipe, DistillReport, Transfer
     from ..compress.teach_records import TeachRecipe, TeachReport
     from ..profiles.budget import Budget
+    from ..profiles.member_choice import How, MemberChoice
     from ..profiles.metrics import Accuracy
 
 __all__ = ["PAGE", "write_distill_page", "write_teach_page"]
 
 PAGE = "report.html"
+# Members of which the page looks at all subsets.
+_MOST_EXHAUSTIVE = 12
 
 
 def write_teach_page(folder: Path, recipe: TeachRecipe, report: TeachReport) -> None:
@@ -28,8 +32,8 @@ def write_teach_page(folder: Path, recipe: TeachRecipe, report: TeachReport) -> 
     from ..compress.checkpoint import read_record
     from ..compress.teach import MEMBERS, OUT_OF_FOLD
 
-    records = {member.name: read_record(folder / MEMBERS / member.name) for member in recipe.members}
-    folds = {member.name: member.heldout_fold for member in recipe.members}
+    records = {one.member: read_record(folder / MEMBERS / one.member) for one in report.members}
+    folds = {one.member: one.fold for one in report.members}
     rows = [_row(f"{one.member} (fold {one.fold})", one.out_of_fold) for one in report.members]
     average = AccuracyRow(of="average", n=report.pooled.n, **report.average)  # type: ignore[typeddict-item]
     with (folder / OUT_OF_FOLD).open(newline="", encoding="utf-8") as file:
@@ -68,9 +72,12 @@ def write_teach_page(folder: Path, recipe: TeachRecipe, report: TeachReport) -> 
             "split": recipe.data.split or "all rows",
             "folds": str(recipe.data.folds),
             "seed of the division": str(recipe.data.seed),
-            "members": ", ".join(f"{one.name}: {one.backbone} {one.width}x{one.height}" for one in recipe.members),
+            "members": ", ".join(
+                f"{one.name}: {one.backbone} {one.width}x{one.height}" for one in recipe.members if one.name in records
+            ),
             "edgeiqa": __version__,
         },
+        choices=_choices(folder, report),
     )
     write_page(folder / PAGE, page)
 
@@ -123,6 +130,20 @@ def write_distill_page(folder: Path, recipe: DistillRecipe, report: DistillRepor
         },
     )
     write_page(folder / PAGE, page)
+
+
+def _choices(folder: Path, report: TeachReport) -> list[MemberChoice]:
+    """Of fewer members, in both ways; in one where all subsets would take long, and none of a single member."""
+    from ..profiles.member_choice import choose_members
+
+    known = read_selection(folder)
+    count = len(known.names)
+    if count < 2:
+        return []
+    each = {one.member: one.macs for one in report.members}
+    macs = [each[name] for name in known.names]
+    ways: tuple[How, ...] = ("greedy", "exhaustive") if count <= _MOST_EXHAUSTIVE else ("greedy",)
+    return [choose_members(known.names, known.scores, known.mos, macs=macs, how=how) for how in ways]
 
 
 def _row(of: str, accuracy: Accuracy) -> AccuracyRow:

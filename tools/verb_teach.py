@@ -144,9 +144,12 @@ def read_recipe(path: Path) -> TeachRecipe:
 
 
 def _converted(value: object, where: str) -> TeachRecipe:
+    from ..compress.grid import GridRecipe
     from ..compress.teach_records import TeachRecipe
 
     try:
+        if isinstance(value, dict) and "configurations" in value:
+            return msgspec.convert(value, GridRecipe).expanded()
         return msgspec.convert(value, TeachRecipe)
     except msgspec.ValidationError as error:
         raise UsageError(

@@ -168,6 +168,8 @@ CHANGES: list[dict[str, Any]] = [
     {"rotation_degrees": 10.0, "translation": 0.1, "crop": 14, "flip": True},
     {"brightness": 0.5, "contrast": 0.5, "saturation": 0.5},
     {"blur_sigma": 1.5},
+    {"noise": 40.0},
+    {"crop": 14, "contrast": 0.5, "noise": 40.0},
 ]
 
 
@@ -200,9 +202,10 @@ def test_the_draws_of_a_view_do_not_depend_on_its_size() -> None:
     assert {0, 255} <= set(found[0].tolist())
 
 
-def test_colour_and_blur_leave_the_pixels_when_they_are_off() -> None:
+def test_colour_blur_and_noise_leave_the_pixels_when_they_are_off() -> None:
     view = noise(8, 12, 12)
-    np.testing.assert_array_equal(augmented(view, brightness=0.0, contrast=0.0, saturation=0.0, blur_sigma=0.0), view)
+    off: dict[str, Any] = dict.fromkeys(("brightness", "contrast", "saturation", "blur_sigma", "noise"), 0.0)
+    np.testing.assert_array_equal(augmented(view, **off), view)
     grey = np.repeat(view[..., :1], 3, -1)
     assert np.abs(augmented(grey, saturation=0.9).astype(int) - grey).max() <= 1
     plane = np.full((8, 12, 12, 3), 77, dtype=np.uint8)
@@ -215,6 +218,56 @@ def test_brightness_multiplies_by_up_to_its_share() -> None:
     found = augmented(plane, brightness=0.25)
     assert (found == found[:, :1, :1, :1]).all()
     assert 75 <= found.min() <= 77 and 123 <= found.max() <= 125
+
+
+def test_noise_is_gaussian_and_up_to_its_deviation() -> None:
+    plane = np.full((400, 24, 24, 3), 128, dtype=np.uint8)
+    residuals = augmented(plane, noise=12.0).astype(float) - 128
+    # Rounding adds a twelfth to the variance.
+    deviations = np.sqrt(np.maximum((residuals**2).mean((1, 2, 3)) - 1 / 12, 0))
+    assert deviations.max() < 12 * 1.1
+    # Uniform over [0, 12], of which the three quartiles are 3, 6 and 9.
+    assert np.quantile(deviations, [0.25, 0.5, 0.75]) == pytest.approx([3, 6, 9], abs=1)
+    assert residuals.mean() == pytest.approx(0, abs=0.05)
+    # 68.3 % and 95.4 % lie within one deviation and two.
+    strong = deviations > 6
+    scaled = np.abs(residuals[strong]) / deviations[strong, None, None, None]
+    assert [(scaled < limit).mean() for limit in (1, 2)] == pytest.approx([0.683, 0.954], abs=0.02)
+    # Neither neighbours, channels nor photographs share it.
+    flat = residuals[strong] / deviations[strong, None, None, None]
+    for one, other in (
+        (flat[:, 1:], flat[:, :-1]),
+        (flat[:, :, 1:], flat[:, :, :-1]),
+        (flat[..., 0], flat[..., 1]),
+        (flat[1:], flat[:-1]),
+    ):
+        assert (one * other).mean() == pytest.approx(0, abs=0.02)
+
+
+def test_noise_ends_at_black_and_white() -> None:
+    black, white = np.zeros((20, 8, 8, 3), dtype=np.uint8), np.full((20, 8, 8, 3), 255, dtype=np.uint8)
+    assert augmented(black, noise=30.0).max() < 200
+    assert augmented(white, noise=30.0).min() > 55
+    # Half of it is cut off.
+    assert (augmented(black, noise=30.0) == 0).mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_noise_is_as_strong_on_a_larger_view() -> None:
+    small, large = (np.full((60, side, side, 3), 128, dtype=np.uint8) for side in (32, 64))
+    found = [augmented(view, seed=4, noise=40.0).astype(float).std((1, 2, 3)) for view in (small, large)]
+    assert found[0] == pytest.approx(found[1], rel=0.1, abs=0.5)
+
+
+def test_without_noise_the_draws_are_what_they_were_before_there_was_any() -> None:
+    how: dict[str, Any] = {"crop": 14, "flip": True, "translation": 0.3, "contrast": 0.5, "blur_sigma": 1.0}
+    view = noise(6, 18, 22)
+    # Noise is drawn after all the rest, which it leaves as it is.
+    np.testing.assert_array_equal(augmented(view, noise=1e-9, **how), augmented(view, **how))
+    # Flips, angles, shifts, colours, sigmas and a corner: eight numbers a photograph and two.
+    used, fresh = np.random.default_rng(9), np.random.default_rng(9)
+    augment(view, Augmentation(**how), used)
+    fresh.random(8 * 6 + 2)
+    assert used.random() == fresh.random()
 
 
 def test_a_blur_wider_than_the_view() -> None:
@@ -232,6 +285,7 @@ def test_a_blur_wider_than_the_view() -> None:
     translation=st.sampled_from([0.0, 0.5]),
     colour=st.sampled_from([0.0, 0.5]),
     blur=st.sampled_from([0.0, 3.0]),
+    grain=st.sampled_from([0.0, 255.0]),
     seed=st.integers(0, 2**32),
 )
 def test_every_shape_comes_out_whole(
@@ -243,6 +297,7 @@ def test_every_shape_comes_out_whole(
     translation: float,
     colour: float,
     blur: float,
+    grain: float,
     seed: int,
 ) -> None:
     count, height, width = shape
@@ -259,10 +314,11 @@ def test_every_shape_comes_out_whole(
         contrast=colour,
         saturation=colour,
         blur_sigma=blur,
+        noise=grain,
     )
     sides = (height, width) if crop is None else (min(crop, height), min(crop, width))
     assert found.shape == (count, *middle, *sides, 3)
-    if not (rotation or colour or blur):
+    if not (rotation or colour or blur or grain):
         # Pixels are only moved.
         for before, after in zip(view, found, strict=True):
             known = {tuple(pixel) for pixel in before.reshape(-1, 3).tolist()}

@@ -289,4 +289,4 @@ def test_without_anything_held_out(tmp_path: Path) -> None:
     assert [set(line) for line in history] == [
         {"stage", "epoch", "loss", "huber", "plcc", "learning_rate", "seconds"}
     ] * 2
-    assert not (tmp_path / "best.pt").exists()
+    assert not (tmp_path / "best_rmse.pt").exists()

@@ -54,5 +54,5 @@ def test_what_is_done_is_read_by_both_and_not_done_again(processes: tuple[list[A
 
 def test_one_set_of_files(processes: tuple[list[Any], Path]) -> None:
     _, folder = processes
-    assert sorted(path.name for path in (folder / "exact").iterdir()) == ["best.pt", "metrics.csv", "resume.pt"]
+    assert sorted(path.name for path in (folder / "exact").iterdir()) == ["best_rmse.pt", "metrics.csv", "resume.pt"]
     assert sorted(path.name for path in (folder / "lively").iterdir()) == ["metrics.csv", "resume.pt"]

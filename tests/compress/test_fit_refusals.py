@@ -169,8 +169,8 @@ def test_a_state_that_would_run_code_does_not(tmp_path: Path) -> None:
 
 def test_the_best_weights_gone_is_no_silent_last_ones(tmp_path: Path) -> None:
     train(tmp_path, (HEAD,), keep="least_rmse")
-    (tmp_path / "best.pt").unlink()
-    with pytest.raises(UsageError, match=r"best\.pt, which cannot be read"):
+    (tmp_path / "best_rmse.pt").unlink()
+    with pytest.raises(UsageError, match=r"best_rmse\.pt, which cannot be read"):
         train(tmp_path, (HEAD,), keep="least_rmse")
 
 
@@ -218,13 +218,13 @@ def test_a_disk_that_is_full_at_the_best_weights(
     def full(value: Any, path: Path) -> None:
         calls.append(path.name)
         # In the second epoch.
-        if calls.count("best.pt.partial") == 2:
+        if calls.count("best_rmse.pt.partial") == 2:
             path.write_bytes(b"half a file")
             raise error
         save(value, path)
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(DataError, match=r"best\.pt cannot be written .*(No space|write failed)"):
+    with pytest.raises(DataError, match=r"best_rmse\.pt cannot be written .*(No space|write failed)"):
         train(tmp_path / "cut", (QUICK,), keep="least_rmse")
     assert not list((tmp_path / "cut").glob("*.partial"))
     monkeypatch.undo()

@@ -70,8 +70,48 @@ def test_layers_nearer_to_the_pixels_learn_slower() -> None:
 def test_an_optimizer_whose_rates_follow_a_factor() -> None:
     net = network()
     optimizer = make_optimizer(trainable(net, None, STAGE), STAGE)
-    assert isinstance(optimizer, torch.optim.AdamW)
+    assert type(optimizer) is torch.optim.AdamW
     assert {group["lr"] for group in optimizer.param_groups} == {1e-3, 1e-2}
     for factor in (0.5, 0.1, 1.0):
         set_rates(optimizer, factor)
         assert {group["lr"] for group in optimizer.param_groups} == {1e-3 * factor, 1e-2 * factor}
+
+
+def test_adam_follows_the_factor_too() -> None:
+    stage = msgspec.structs.replace(STAGE, optimizer="adam")
+    optimizer = make_optimizer(trainable(network(), None, stage), stage)
+    assert type(optimizer) is torch.optim.Adam
+    assert {group["lr"] for group in optimizer.param_groups} == {1e-3, 1e-2}
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.05}
+    set_rates(optimizer, 0.5)
+    assert {group["lr"] for group in optimizer.param_groups} == {5e-4, 5e-3}
+
+
+def test_a_step_without_a_gradient_shows_whose_weight_decay_it_is() -> None:
+    for optimizer, wanted in (
+        # Apart from the gradient: the weights shrink by rate times decay.
+        ("adamw", torch.tensor([2.0, -0.5, 0.0]) * (1 - 1e-2 * 0.05)),
+        # Added to the gradient, which Adam's first step divides by its own size: each goes the rate towards zero.
+        ("adam", torch.tensor([1.99, -0.49, 0.0])),
+    ):
+        stage = msgspec.structs.replace(STAGE, optimizer=optimizer)
+        net = network()
+        weight = net.head.output.weight
+        with torch.no_grad():
+            weight.zero_()
+            weight[0, :3] = torch.tensor([2.0, -0.5, 0.0])
+        made = make_optimizer(trainable(net, None, stage), stage)
+        weight.grad = torch.zeros_like(weight)
+        made.step()
+        torch.testing.assert_close(weight[0, :3].detach(), wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_adams_first_step_is_its_rate_whatever_the_gradient() -> None:
+    stage = msgspec.structs.replace(STAGE, optimizer="adam", weight_decay=0.0)
+    net = network()
+    made = make_optimizer(trainable(net, None, stage), stage)
+    weight = net.head.output.weight
+    before = weight.detach().clone()
+    weight.grad = torch.linspace(-3, 4, weight.numel()).reshape(weight.shape)
+    made.step()
+    torch.testing.assert_close(weight.detach(), before - 1e-2 * weight.grad.sign(), rtol=1e-5, atol=1e-6)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from edgeiqa.compress.data.cross_sampling import CrossSampling
 from edgeiqa.compress.stages import (
     Augmentation,
     Constant,
@@ -137,6 +138,7 @@ batch = 8
 learning_rate = 5e-5
 head_learning_rate = 5e-4
 layer_decay = 0.8
+optimizer = "adam"
 weight_decay = 0.05
 schedule = { type = "warm_restarts", period_epochs = 4, factor = 2.0, warm_up_epochs = 0.5, minimum = 0.01 }
 freeze_batch_norm = true
@@ -162,7 +164,14 @@ brightness = 0.1
 contrast = 0.2
 saturation = 0.3
 blur_sigma = 0.5
+noise = 4.0
 whole_epochs = 2
+
+[sampling]
+method = "log"
+base = 4.0
+rounding = "nearest"
+ranges = 6
 """
 
 
@@ -176,6 +185,7 @@ def test_a_stage_is_read_from_toml() -> None:
         learning_rate=5e-5,
         head_learning_rate=5e-4,
         layer_decay=0.8,
+        optimizer="adam",
         weight_decay=0.05,
         schedule=WarmRestarts(period_epochs=4, factor=2.0, warm_up_epochs=0.5, minimum=0.01),
         losses=ScoreLosses(
@@ -197,11 +207,13 @@ def test_a_stage_is_read_from_toml() -> None:
             contrast=0.2,
             saturation=0.3,
             blur_sigma=0.5,
+            noise=4.0,
             whole_epochs=2,
         ),
         freeze_batch_norm=True,
         gradient_clip=1.0,
         patience=3,
+        sampling=CrossSampling(method="log", base=4.0, rounding="nearest", ranges=6),
     )
     # The text says every field, and a record comes back as the tables it was read from.
     written = msgspec.to_builtins(stage)
@@ -215,6 +227,8 @@ def test_an_empty_table_is_the_default_stage_and_an_unknown_name_is_refused() ->
         msgspec.convert({"epoch": 3}, Stage)
     with pytest.raises(msgspec.ValidationError, match="one_cylce"):
         msgspec.convert({"schedule": {"type": "one_cylce"}}, Stage)
+    with pytest.raises(msgspec.ValidationError, match="sgd"):
+        msgspec.convert({"optimizer": "sgd"}, Stage)
 
 
 @pytest.mark.parametrize(
@@ -252,6 +266,9 @@ def test_a_stage_that_cannot_be(wrong: dict[str, Any]) -> None:
         {"contrast": -0.1},
         {"saturation": math.inf},
         {"blur_sigma": 16.1},
+        {"noise": -0.1},
+        {"noise": 255.1},
+        {"noise": math.nan},
         {"whole_epochs": -1},
     ],
     ids=str,

@@ -15,7 +15,6 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from edgeiqa.compress import teach as module
 from edgeiqa.compress.checkpoint import RECORD_NAME, WEIGHTS_NAME, load_checkpoint
 from edgeiqa.compress.data.dataset import read_csv
 from edgeiqa.compress.data.splits import Split
@@ -23,6 +22,7 @@ from edgeiqa.compress.judging import predict
 from edgeiqa.compress.labelled import LabelledExamples
 from edgeiqa.compress.teach import MEMBERS, OUT_OF_FOLD, REPORT, SELECTION, divide, member_system
 from edgeiqa.compress.teach_records import TeachReport
+from edgeiqa.compress.teach_results import cross_fitted
 from edgeiqa.profiles.fit_score_map import fit_sigmoid
 from edgeiqa.profiles.metrics import evaluate
 from edgeiqa.runtime.splitmix import permutation
@@ -176,12 +176,12 @@ def test_no_mapped_score_knows_its_own_opinion() -> None:
     stream = np.random.default_rng(0)
     raw = stream.normal(size=40)
     mos = 1 / (1 + np.exp(-(2 * raw + stream.normal(0, 0.3, 40))))
-    before = module._cross_fitted(raw, mos, RECIPE.members[0], None)
+    before = cross_fitted(raw, mos, RECIPE.members[0], None)
     order = permutation(RECIPE.members[0].seed, 40)
     for row in (0, 7, 23):
         changed = mos.copy()
         changed[row] = 1 - changed[row]
-        after = module._cross_fitted(raw, changed, RECIPE.members[0], None)
+        after = cross_fitted(raw, changed, RECIPE.members[0], None)
         own = [other for other in order if order.index(other) % 5 == order.index(row) % 5]
         others = sorted(set(range(40)) - set(own))
         np.testing.assert_array_equal(after[own], before[own])

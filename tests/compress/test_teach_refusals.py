@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from edgeiqa.compress import teach as module
 from edgeiqa.compress.checkpoint import RECORD_NAME, load_checkpoint, read_record
 from edgeiqa.compress.data.dataset import read_csv
 from edgeiqa.compress.models.records import Mlp
 from edgeiqa.compress.models.weights import FileWeights
 from edgeiqa.compress.teach import MEMBERS, REPORT, teach
 from edgeiqa.compress.teach_records import DataRecipe, MemberRecipe, TeachRecipe
+from edgeiqa.compress.teach_results import cross_fitted
 from edgeiqa.runtime.errors import DataError, ModelError, RecordError, UsageError
 
 from .grey_planes import HEAD, QUICK, fabric, write_photographs
@@ -150,7 +150,7 @@ def test_a_member_that_learned_nothing_keeps_its_state(photographs: Path, tmp_pa
 def test_scores_that_fall_as_opinions_rise_name_the_member() -> None:
     raw = np.linspace(0, 1, 30)
     with pytest.raises(DataError, match="head, whose scores of 24 of its 30 out-of-fold photographs do not rise"):
-        module._cross_fitted(raw, 1 - raw, RECIPE.members[1], None)
+        cross_fitted(raw, 1 - raw, RECIPE.members[1], None)
 
 
 def test_weights_that_are_not_there_stop_it_before_photographs_are_cut(photographs: Path, tmp_path: Path) -> None:
