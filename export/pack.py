@@ -31,6 +31,7 @@ from ..runtime.manifest import (
     ScoreScale,
     StoredAs,
     Target,
+    requirements,
 )
 from ..runtime.preprocess import Preprocess
 from ..runtime.score_map import ScoreMap
@@ -200,6 +201,7 @@ def pack(
     first = members[0].graphs[0]
     manifest = Manifest(
         format=FORMAT,
+        requires=requirements(packed),
         name=name,
         engine=TARGET_ENGINE[first.target],
         precision=first.precision,
@@ -307,7 +309,8 @@ def with_artefacts(manifest: Manifest, change: Callable[[Member, int, Artefact],
         )
         for member in manifest.members
     )
-    return msgspec.structs.replace(manifest, members=members)
+    # Score maps may have come that an older reader does not know, or gone.
+    return msgspec.structs.replace(manifest, members=members, requires=requirements(members))
 
 
 def with_only(bundle: Bundle, place: int) -> Bundle:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Literal
 
@@ -14,8 +15,8 @@ import msgspec
 import numpy as np
 
 from .errors import require_field
-from .preprocess import Preprocess
-from .score_map import ScoreMap
+from .preprocess import Flip, Preprocess
+from .score_map import Isotonic, ScoreMap
 
 __all__ = [
     "FORMAT",
@@ -40,10 +41,11 @@ __all__ = [
     "Target",
     "WeightedMean",
     "is_plain_name",
+    "requirements",
 ]
 
 FORMAT = "1.0"
-SUPPORTED_REQUIREMENTS: frozenset[str] = frozenset()
+SUPPORTED_REQUIREMENTS: frozenset[str] = frozenset({"flip", "isotonic"})
 """What ``requires`` may name. A later capability that changes scores is added here with the code that honours it."""
 
 Target = Literal["onnx", "openvino", "tensorrt"]
@@ -185,6 +187,20 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def requirements(members: Iterable[Member]) -> tuple[str, ...]:
+    """What a bundle of these members must name in ``requires``, sorted.
+
+    ``flip`` where a view has that operation, ``isotonic`` where a score map has that step.
+    """
+    needed: set[str] = set()
+    for member in members:
+        if any(isinstance(operation, Flip) for view in member.preprocess.views for operation in view.operations):
+            needed.add("flip")
+        if any(isinstance(step, Isotonic) for artefact in member.artefacts for step in artefact.score_map.steps):
+            needed.add("isotonic")
+    return tuple(sorted(needed))
+
+
 class Golden(msgspec.Struct, frozen=True, kw_only=True):
     """A photograph whose answers are known.
 
@@ -237,7 +253,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         format: ``major.minor``.
-        requires: capabilities without which it must not be used.
+        requires: capabilities without which it must not be used; at least the `requirements` of its members.
         extensions: anything; unknown ones are passed over.
         name: of the bundle.
         engine: what runs it unless the caller names another.
@@ -268,6 +284,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         names = [member.name for member in self.members]
         _require(1 <= len(names) <= 64, f"{len(names)} members", "1 to 64")
         _require(len(set(names)) == len(names), f"members named {names}", "a name of its own for each")
+        unsaid = sorted(set(requirements(self.members)) - set(self.requires))
+        # Or an older reader would call the bundle damaged, and not itself too old.
+        _require(
+            not unsaid,
+            f"requires {list(self.requires)} with views or score maps of {unsaid}",
+            "each of them in requires",
+        )
         _require(len(self.golden) >= 1, "no golden photograph", "at least one, or nothing could be verified")
         if isinstance(self.combine, WeightedMean):
             agree = len(self.combine.weights) == len(names)

@@ -18,6 +18,7 @@ from .errors import RecordError, require_field
 __all__ = [
     "Crop",
     "DctDecode",
+    "Flip",
     "Fragments",
     "FullDecode",
     "Operation",
@@ -194,7 +195,15 @@ class Patches(msgspec.Struct, frozen=True, tag="patches", kw_only=True, forbid_u
             _require_seed(self.shuffle_seed)
 
 
-Operation = Resize | Crop | Fragments | Scale | Patches
+class Flip(msgspec.Struct, frozen=True, tag="flip", kw_only=True, forbid_unknown_fields=True):
+    """The image, and then its mirror image, left to right: of T images 2 T, each before its own mirror image.
+
+    The image's size must be known, so that images in memory are bounded. A bundle with it names ``flip`` in
+    ``requires``.
+    """
+
+
+Operation = Resize | Crop | Fragments | Scale | Patches | Flip
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -235,6 +244,14 @@ class View(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                             mend="put a resize or crop before the patches",
                         )
                     count, size = count * rows * columns, (size[0] // rows, size[1] // columns)
+                case Flip():
+                    if size is None:
+                        raise RecordError(
+                            "a flip of an unknown size",
+                            expected="an image whose size is known",
+                            mend="put a resize or crop before the flip",
+                        )
+                    count *= 2
             pixels = count * size[0] * size[1] if size is not None else 0
             require_field(
                 pixels <= MAX_VIEW_PIXELS, f"view {self.name!r} of {pixels} pixels", f"at most {MAX_VIEW_PIXELS}"

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .errors import require_field
 
-__all__ = ["Affine", "InversePiecewiseLinear", "Logistic", "ScoreMap", "Sigmoid", "Step"]
+__all__ = ["Affine", "InversePiecewiseLinear", "Isotonic", "Logistic", "ScoreMap", "Sigmoid", "Step"]
 
 
 _LARGEST = 1e100
@@ -29,6 +29,15 @@ def _finite(name: str, *numbers: float) -> None:
     # The bound keeps every step of a finite number finite or of one sign: inf * 0 and inf - inf would be NaN.
     bounded = all(math.isfinite(number) and abs(number) <= _LARGEST for number in numbers)
     _require(bounded, f"{name} with {numbers}", f"finite numbers of at most {_LARGEST:g} in size")
+
+
+def _same_number(one: tuple[float, ...], other: tuple[float, ...]) -> None:
+    same = len(one) == len(other) and 2 <= len(one) <= 4096
+    _require(same, f"{len(one)} and {len(other)} breakpoints", "the same number, 2 to 4096")
+
+
+def _rising(numbers: tuple[float, ...]) -> None:
+    _require(all(a < b for a, b in pairwise(numbers)), f"breakpoints {numbers}", "rising strictly")
 
 
 def _expit(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -111,14 +120,9 @@ class InversePiecewiseLinear(
 
     def __post_init__(self) -> None:
         _finite("piecewise-linear transform", *self.mos, *self.transformed)
-        same = len(self.mos) == len(self.transformed) and 2 <= len(self.mos) <= 4096
-        _require(same, f"{len(self.mos)} and {len(self.transformed)} breakpoints", "the same number, 2 to 4096")
-        for axis in (self.mos, self.transformed):
-            _require(
-                all(a < b for a, b in pairwise(axis)),
-                f"breakpoints {axis}",
-                "rising strictly",
-            )
+        _same_number(self.mos, self.transformed)
+        _rising(self.mos)
+        _rising(self.transformed)
 
     def apply(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Transformed MOS, float64 of any shape -> MOS, the same shape."""
@@ -129,7 +133,34 @@ class InversePiecewiseLinear(
         return np.interp(np.asarray(mos, dtype=np.float64), self.mos, self.transformed)
 
 
-Step = Affine | Sigmoid | Logistic | InversePiecewiseLinear
+class Isotonic(msgspec.Struct, frozen=True, tag="isotonic", kw_only=True, forbid_unknown_fields=True):
+    """A curve of any shape that never falls: it inverts no ranking, but gives what lies on a flat piece the same score.
+
+    A bundle with such a step names ``isotonic`` in its ``requires``.
+
+    Attributes:
+        raw: breakpoints, rising strictly, at least two.
+        score: of each breakpoint, never falling. The curve is linear between them and held constant outside.
+    """
+
+    raw: tuple[float, ...]
+    score: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _finite("isotonic map", *self.raw, *self.score)
+        _same_number(self.raw, self.score)
+        _rising(self.raw)
+        _require(all(a <= b for a, b in pairwise(self.score)), f"scores {self.score}", "never falling")
+
+    def apply(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Float64 of any shape -> the same shape."""
+        # Rounding may lift the end of a rising piece above the breakpoint that follows.
+        following = np.minimum(np.searchsorted(self.raw, x), len(self.raw) - 1)
+        scores: NDArray[np.float64] = np.minimum(np.interp(x, self.raw, self.score), np.take(self.score, following))
+        return scores
+
+
+Step = Affine | Sigmoid | Logistic | InversePiecewiseLinear | Isotonic
 
 
 class ScoreMap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .errors import PhotoError
-from .preprocess import Crop, Fragments, Operation, Patches, Preprocess, Resize, Scale, View, turns
+from .preprocess import Crop, Flip, Fragments, Operation, Patches, Preprocess, Resize, Scale, View, turns
 from .splitmix import offsets, permutation
 
 __all__ = ["cut_view", "cut_views"]
@@ -212,6 +212,10 @@ def _patches(image: Image.Image, op: Patches) -> list[Image.Image]:
     return [patches[index] for index in permutation(op.shuffle_seed, len(patches))]
 
 
+def _flip(image: Image.Image, _op: Flip) -> list[Image.Image]:
+    return [image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+
+
 # Each function takes an image and its own record; the key is that record's type.
 _OPERATIONS: dict[type[Operation], Callable[[Image.Image, Any], list[Image.Image]]] = {
     Resize: _resize,
@@ -219,4 +223,5 @@ _OPERATIONS: dict[type[Operation], Callable[[Image.Image, Any], list[Image.Image
     Fragments: _fragments,
     Scale: _scale,
     Patches: _patches,
+    Flip: _flip,
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..runtime.errors import UsageError
 from ..runtime.manifest import Combine, Mean, Median, WeightedMean
+from .export_members import keep_members, refuse_members
 from .options import parse_size
 from .runs import finished_runs, newest_run
 from .show import say
@@ -14,6 +15,7 @@ from .weights_option import parse_weights
 
 if TYPE_CHECKING:
     from ..export.pack import Photograph
+    from ..profiles.budget import Budget
     from .packing import Trained
 
 __all__ = ["find_members", "only_bundle", "parse_combine", "read_golden"]
@@ -50,8 +52,14 @@ def find_members(
     size: str | None,
     weights: str | None,
     runs: Path,
+    *,
+    kept: str | None = None,
+    budget: Budget | None = None,
 ) -> tuple[list[Trained], list[Path]]:
-    """The networks that a call names, and the folders of those that are checkpoints."""
+    """The networks that a call names, and the folders of those that are checkpoints.
+
+    Of a teach run only those that ``kept`` keeps (`export_members.keep_members`), if it is given.
+    """
     from .packing import find_checkpoints, load_trained
 
     described = [option for option in (system, backbone) if option is not None]
@@ -60,6 +68,7 @@ def find_members(
             "more than one of checkpoints, --system and --backbone", expected="one of them", mend="leave the others out"
         )
     if described:
+        refuse_members(kept, "--system or --backbone")
         return [_untrained(system, backbone, size, weights)], []
     if size is not None or weights is not None:
         raise UsageError(
@@ -67,12 +76,14 @@ def find_members(
             expected="them only with --backbone or --system",
             mend="leave them out",
         )
-    if inputs:
-        folders = [folder for path in inputs for folder in find_checkpoints(path)]
-        return load_trained(folders), folders
-    run = _newest_run(runs)
-    say(f"the newest run: {run}")
-    folders = find_checkpoints(run)
+    if not inputs:
+        inputs = (_newest_run(runs),)
+        say(f"the newest run: {inputs[0]}")
+    folders = [folder for path in inputs for folder in find_checkpoints(path)]
+    if kept is not None:
+        if len(inputs) > 1:
+            refuse_members(kept, f"{len(inputs)} inputs")
+        folders = keep_members(inputs[0], folders, kept, budget)
     return load_trained(folders), folders
 
 

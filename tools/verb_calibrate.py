@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..compress.data.dataset import Dataset, read_csv, select
 from ..compress.data.splits import split_folds
 from ..export.pack import ANSWER_ENGINE, TARGET_ENGINE, refit, with_only
-from ..profiles.fit_score_map import fit_logistic4, fit_sigmoid
+from ..profiles.fit_score_map import fit_isotonic, fit_logistic4, fit_minmax, fit_sigmoid
 from ..profiles.metrics import mae, plcc, rmse, srcc
 from ..runtime.bundle import Bundle, refuse_existing
 from ..runtime.errors import DataError
@@ -28,7 +28,20 @@ __all__ = ["calibrate"]
 
 _FOLDS = 5
 _LEAST_PHOTOS = 3 * _FOLDS
-_FITS: dict[str, Callable[..., ScoreMap]] = {"sigmoid": fit_sigmoid, "logistic": fit_logistic4}
+
+
+def _fit_extremes(
+    raw: NDArray[np.float64], _mos: NDArray[np.float64], low: float, high: float, *, fitted_on: str
+) -> ScoreMap:
+    return fit_minmax(raw, low, high, fitted_on=fitted_on)
+
+
+_FITS: dict[str, Callable[..., ScoreMap]] = {
+    "sigmoid": fit_sigmoid,
+    "logistic": fit_logistic4,
+    "isotonic": fit_isotonic,
+    "minmax": _fit_extremes,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +77,8 @@ def calibrate(
     """Fit the score maps of BUNDLE to your own scale, and show the errors before and after.
 
     The scale of the output is --score-range. The figures after are cross-fitted: each photograph is judged by maps that
-    were fitted on the other four fifths. A map rises everywhere, so a single network's ranking does not change.
+    were fitted on the other four fifths. No map ever falls, so no ranking of a single network is inverted; isotonic
+    gives some photographs the same score.
     """
     require_libraries(("scipy",), "evaluate")
     output = output or Path(f"{bundle.stem}-calibrated.eiqa")

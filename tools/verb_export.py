@@ -15,6 +15,7 @@ from ..runtime.errors import UsageError
 from ..runtime.manifest import Precision, StoredAs, Target
 from .export_flags import is_plain, refuse_unused
 from .export_inputs import find_members, only_bundle, parse_combine, read_golden
+from .export_members import refuse_members
 from .options import (
     PathArgument,
     budget_of,
@@ -73,7 +74,18 @@ _PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
 @click.option("--size", help="Of the backbone's input, WIDTHxHEIGHT.")
 @click.option("--weights", help="Of --system or --backbone: hub, lite, none, or a file.")
 @click.option(
+    "--test-time",
+    type=click.Choice(["flip", "five", "ten", "nine"]),
+    help="Score the mirror image too, or crops of 7/8: as many times the multiply-adds. [default: the view alone]",
+)
+@click.option(
     "--combine", default="mean", show_default=True, help="Of several members: mean, median, or weights such as 0.6,0.4."
+)
+@click.option(
+    "--members",
+    "kept",
+    help="Of a teach run, which it keeps: how many (chosen on the selection part), names with commas between, or best: "
+    "as many as score best there. Choices are within the multiply-adds of --budget. [default: all]",
 )
 @click.option(
     "--images",
@@ -135,7 +147,9 @@ def export(
     backbone: str | None,
     size: str | None,
     weights: str | None,
+    test_time: str | None,
     combine: str,
+    kept: str | None,
     images: Path | None,
     data: Path | None,
     split: str | None,
@@ -213,9 +227,20 @@ def export(
     members: list[Trained] = []
     folders: list[Path] = []
     if path_of_bundle is None:
-        members, folders = find_members(inputs, system, backbone, size, weights, runs)
+        members, folders = find_members(inputs, system, backbone, size, weights, runs, kept=kept, budget=limits)
+        if test_time is not None:
+            from .export_test_time import at_test_time
+
+            members = at_test_time(members, test_time)
         source, name = _of_networks(members, golden_photos or golden_photographs(), combine, limits, bounds)
     else:
+        refuse_members(kept, path_of_bundle.name)
+        if test_time is not None:
+            raise UsageError(
+                f"--test-time {test_time} with {path_of_bundle.name}, whose graphs take the images they were made for",
+                expected="it with a run, checkpoints, --backbone or --system",
+                mend="name the run or checkpoint that the bundle was made of",
+            )
         source, name = _of_bundle(path_of_bundle, golden_photos, combine, limits)
     path = output or Path(f"{name}.eiqa")
     refuse_existing(path, overwrite=overwrite)

@@ -17,6 +17,9 @@ from .show import print_json, print_table
 
 __all__ = ["info"]
 
+# That are told one by one; an isotonic map may have thousands.
+_MOST_BREAKPOINTS = 8
+
 
 @click.command()
 @click.argument("bundle", required=False, type=PathArgument)
@@ -93,12 +96,17 @@ def describe_map(score_map: ScoreMap) -> str:
     steps = []
     for step in score_map.steps:
         fields = [(name, getattr(step, name)) for name in step.__struct_fields__]
-        written = " ".join(
-            f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in fields
-        )
-        steps.append(f"{type(step).__name__} {written}")
+        steps.append(f"{type(step).__name__} {' '.join(f'{name}={_parameter(value)}' for name, value in fields)}")
     fitted = f", fitted on {score_map.fitted_on}" if score_map.fitted_on else ", fitted on nothing"
     return f"{' > '.join(steps) or 'identity'}, to [{score_map.low:g}, {score_map.high:g}]{fitted}"
+
+
+def _parameter(value: float | tuple[float, ...]) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if len(value) <= _MOST_BREAKPOINTS:
+        return str(value)
+    return f"({value[0]:.4g} .. {value[-1]:.4g}, {len(value)} numbers)"
 
 
 def describe_preprocess(preprocess: Preprocess) -> str:
@@ -109,10 +117,8 @@ def describe_preprocess(preprocess: Preprocess) -> str:
         for operation in view.operations:
             fields = {name: getattr(operation, name) for name in operation.__struct_fields__}
             size = f"{fields.pop('width')}x{fields.pop('height')} " if "width" in fields else ""
-            steps.append(
-                f"{type(operation).__name__.lower()} {size}"
-                + " ".join(f"{name}={value}" for name, value in fields.items())
-            )
+            written = " ".join(f"{name}={value}" for name, value in fields.items())
+            steps.append(f"{type(operation).__name__.lower()} {size}{written}".rstrip())
         views.append(f"{view.name} = {' > '.join(steps)}")
     decode = (
         "full decode"

@@ -259,6 +259,23 @@ def _interval(figure: Interval) -> str:
     return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
 
 
+def _tell_candidates(report: TeachReport) -> None:
+    chosen = sorted((one for one in report.candidates if one.chosen), key=lambda one: one.fold)
+    rows = [
+        (
+            str(one.fold),
+            one.configuration or one.member,
+            one.checkpoint or "last",
+            str(one.epoch),
+            *(f"{one.out_of_fold[name]:.3f}" for name in ("plcc", "srcc")),
+            f"{one.out_of_fold['rmse']:.2f}",
+        )
+        for one in chosen
+    ]
+    title = f"best set-up of each fold, of {len(report.candidates)} candidates"
+    print_table(("fold", "set-up", "checkpoint", "epoch", "PLCC", "SRCC", "RMSE"), rows, title=title)
+
+
 def _tell(report: TeachReport, folder: Path, as_json: bool) -> None:
     if as_json:
         print_json({"run": str(folder), "report": report})
@@ -275,6 +292,8 @@ def _tell(report: TeachReport, folder: Path, as_json: bool) -> None:
         )
         for one in report.members
     ]
+    if report.candidates:
+        _tell_candidates(report)
     average = [f"{report.average[name]:.3f}" for name in ("srcc", "plcc")]
     rows.append(("average", *average, f"{report.average['rmse']:.2f}", "", "", ""))
     pooled, ensemble = report.pooled, report.ensemble

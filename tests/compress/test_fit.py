@@ -12,15 +12,17 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from edgeiqa.compress.data.cross_sampling import CrossSampling
 from edgeiqa.compress.fit import STATE_NAME, Step
 from edgeiqa.compress.judging import predict
 from edgeiqa.compress.labelled import ScoreObjective
 from edgeiqa.compress.models.records import Mlp
 from edgeiqa.compress.stages import Augmentation, OneCycle, ScoreLosses, Stage
 from edgeiqa.profiles.metrics import rmse, srcc
+from edgeiqa.runtime.errors import UsageError
 from torch import Tensor, nn
 
-from .grey_planes import HEAD, HELD, QUICK, VIEWS, Upside, network, same_bits, train
+from .grey_planes import HEAD, HELD, MOS, QUICK, TRAINING, VIEWS, Upside, network, same_bits, train
 
 replace = msgspec.structs.replace
 
@@ -232,6 +234,19 @@ def test_patience_ends_a_stage_and_the_next_one_begins(tmp_path: Path) -> None:
 RISE_AND_FALL = (replace(QUICK, epochs=2), replace(QUICK, name="worse", epochs=2))
 
 
+def test_of_two_checkpoints_the_better_is_given(tmp_path: Path) -> None:
+    net, history = train(tmp_path, RISE_AND_FALL, objective=Upside(), keep="two_checkpoints")
+    losses, r2 = ([line[name] for line in history] for name in ("heldout_loss", "heldout_r2"))
+    best = max(
+        (history[losses.index(min(losses))], history[r2.index(max(r2))]),
+        key=lambda line: line["heldout_plcc"] + line["heldout_srcc"],
+    )
+    raw = predict(net, HELD.views, HELD.rows)
+    assert srcc(raw, HELD.scores) == best["heldout_srcc"]
+    assert rmse(100 * raw, 100 * HELD.scores) == best["heldout_rmse"]
+    assert (tmp_path / "best_loss.pt").exists() and (tmp_path / "best_r2.pt").exists()
+
+
 @pytest.mark.parametrize("keep", ["greatest_srcc", "least_rmse", "last"])
 def test_the_weights_of_the_best_epoch_are_kept(tmp_path: Path, keep: str) -> None:
     net, history = train(tmp_path / "whole", RISE_AND_FALL, objective=Upside(), keep=keep)
@@ -290,3 +305,27 @@ def test_without_anything_held_out(tmp_path: Path) -> None:
         {"stage", "epoch", "loss", "huber", "plcc", "learning_rate", "seconds"}
     ] * 2
     assert not (tmp_path / "best_rmse.pt").exists()
+
+
+def test_cross_sampling_draws_each_epoch_anew(tmp_path: Path) -> None:
+    seen: list[list[int]] = [[]]
+
+    class Watched(ScoreObjective):
+        def __call__(
+            self, outputs: dict[str, Tensor], targets: dict[str, Tensor], stage: Stage, seed: int
+        ) -> dict[str, Tensor]:
+            seen[-1].extend(round(1e6 * value) for value in targets["mos"].tolist())
+            return super().__call__(outputs, targets, stage, seed)
+
+    stage = replace(QUICK, epochs=3, batch=4, sampling=CrossSampling(method=1, ranges=2))
+    opinions = MOS[:TRAINING]
+    smallest = min(int((opinions < 0.5).sum()), int((opinions >= 0.5).sum()))
+    _, history = train(
+        tmp_path, (stage,), objective=Watched(), opinions=opinions, on_epoch=lambda _line: seen.append([])
+    )
+    epochs = seen[:3]
+    for drawn in epochs:
+        assert len(drawn) == len(set(drawn)) == 2 * smallest // 4 * 4
+    assert len({frozenset(drawn) for drawn in epochs}) > 1 and len(history) == 3
+    with pytest.raises(UsageError, match="cross-sampling"):
+        train(tmp_path / "none", (stage,))

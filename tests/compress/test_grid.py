@@ -9,14 +9,15 @@ import msgspec
 import pytest
 from edgeiqa.compress.checkpoint import RECORD_NAME
 from edgeiqa.compress.grid import Configuration, GridRecipe
-from edgeiqa.compress.models.records import Mlp
+from edgeiqa.compress.models.records import Linear, Mlp
 from edgeiqa.compress.models.weights import NoWeights
 from edgeiqa.compress.mos_transform import EvenMos
-from edgeiqa.compress.stages import Augmentation, Cosine, ScoreLosses
+from edgeiqa.compress.stages import Augmentation, Cosine, ScoreLosses, rate_factor
 from edgeiqa.compress.teach import CANDIDATES, MEMBERS, OUT_OF_FOLD, SELECTION
 from edgeiqa.compress.teach_records import DataRecipe, TeachReport
 from edgeiqa.compress.teachers import Teacher, load_teacher
 from edgeiqa.runtime.errors import RecordError
+from edgeiqa.tools.verb_teach import read_recipe
 
 from .grey_planes import BACKBONE, QUICK, SIDE, write_photographs
 from .taught_planes import PHOTOGRAPHS, Watching, run
@@ -109,3 +110,43 @@ def test_a_finished_run_is_read_again_to_the_same_report(taught: tuple[Path, Pat
     watch = Watching()
     assert run(photographs, folder, GRID.expanded(), watch=watch) == report
     assert watch.steps == [] and sum("finished already" in line for line in watch.said) == 4
+
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+
+
+def test_the_convnext_ensemble_is_as_published() -> None:
+    recipe = read_recipe(RECIPES / "vcip2025.toml")
+    assert recipe.data.folds == 8 and len(recipe.members) == 80
+    for member in recipe.members:
+        (stage,) = member.stages
+        assert (member.backbone, member.width, member.height) == ("convnext_large", 910, 512)
+        assert (stage.epochs, stage.batch, stage.optimizer) == (70, 4, "adamw")
+        changing = stage.augmentation
+        assert (changing.brightness, changing.contrast, changing.saturation) == (0, 0, 0)
+        assert (changing.blur_sigma, changing.noise) == (0, 0)
+        assert member.keep == "two_checkpoints"
+        rates = [
+            stage.learning_rate * rate_factor(stage.schedule, step, steps=7000, steps_an_epoch=100)
+            for step in (0, 999, 1000, 6999)
+        ]
+        assert rates == pytest.approx([1e-5, 1e-7, 1e-5, 1e-7], rel=0.01)
+    heads = {member.head for member in recipe.members}
+    assert heads == {Linear(), Mlp(hidden=256, activation="gelu", dropout=0.3)}
+    losses = [one.stages[0].losses for one in recipe.members[::8]]
+    assert {(one.mse, one.weighted_mse, one.huber, one.huber_delta) for one in losses} == {
+        (1.0, 0.0, 0.0, 0.1),
+        (0.0, 1.0, 0.0, 0.1),
+        (0.0, 0.0, 1.0, 0.1),
+    }
+
+
+@pytest.mark.parametrize("name", ["vcip2025_lite0", "koniq_convnext", "koniq_cross_sampling", "clive_teachers"])
+def test_a_recipe_of_teach_is_read(name: str) -> None:
+    recipe = read_recipe(RECIPES / f"{name}.toml")
+    assert {member.heldout_fold for member in recipe.members} <= set(range(recipe.data.folds))
+
+
+def test_koniq_70_30() -> None:
+    plan = read_recipe(RECIPES / "koniq_convnext.toml").data
+    assert (1 - plan.selection_fraction) * (1 - 1 / plan.folds) == pytest.approx(0.7)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edgeiqa.profiles.fit_score_map import fit_logistic4, fit_sigmoid
+from edgeiqa.profiles.fit_score_map import fit_isotonic, fit_logistic4, fit_minmax, fit_sigmoid
 from edgeiqa.profiles.metrics import mae, plcc, rmse, srcc
 from edgeiqa.runtime.errors import DataError, MissingExtraError, RecordError
-from edgeiqa.runtime.score_map import Logistic, ScoreMap, Sigmoid
+from edgeiqa.runtime.score_map import Affine, Isotonic, Logistic, ScoreMap, Sigmoid
 from numpy.typing import NDArray
 
 Fit = Callable[..., ScoreMap]
@@ -105,3 +105,89 @@ def test_without_scipy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     with pytest.raises(MissingExtraError, match=r'pip install "edgeiqa\[evaluate\]"'):
         fit_logistic4(RAW, 50 + RAW)
+
+
+def knots(score_map: ScoreMap) -> Isotonic:
+    (step,) = score_map.steps
+    assert isinstance(step, Isotonic)
+    return step
+
+
+def test_an_isotonic_map_pools_what_is_out_of_order() -> None:
+    # 4 and 2 pool to 3, 9 and 6 and 6 to 7; one photograph before and one behind.
+    fitted = fit_isotonic([0, 1, 2, 3, 4, 5, 6], [1, 4, 2, 9, 6, 6, 10], 0.0, 10.0, fitted_on="seven")
+    step = knots(fitted)
+    assert step.raw == (0, 1, 2, 3, 5, 6)
+    assert step.score == pytest.approx((1, 3, 3, 7, 7, 10), abs=1e-12)
+    assert fitted.apply([-1, 1.5, 2.5, 4, 5.5, 7]) == pytest.approx([1, 3, 5, 7, 8.5, 10], abs=1e-12)
+    assert (fitted.low, fitted.high, fitted.fitted_on) == (0.0, 10.0, "seven")
+
+
+def test_equal_raw_outputs_count_by_their_mean_and_their_number() -> None:
+    # At 1 the mean of three is 5; with the 1 behind it they pool to (3 * 5 + 1) / 4.
+    step = knots(fit_isotonic([1, 2, 1, 0, 1, 3], [4, 1, 5, 0, 6, 9], 0.0, 10.0))
+    assert step.raw == (0, 1, 2, 3)
+    assert step.score == pytest.approx((0, 4, 4, 9), abs=1e-12)
+
+
+def test_what_rises_already_is_followed_through_every_photograph() -> None:
+    mos = 50 + 20 * np.tanh(RAW)
+    step = knots(fit_isotonic(RAW, mos, 0.0, 100.0))
+    assert step.raw == tuple(RAW)
+    np.testing.assert_allclose(step.score, mos, rtol=0, atol=1e-12)
+
+
+def test_no_curve_that_never_falls_is_nearer_and_no_ranking_is_inverted(data_root: Path) -> None:
+    raw, mos = read_fixture(data_root, "validation")
+    fitted = fit_isotonic(raw, mos, 0.0, 1.0)
+    scores = fitted.apply(raw)
+    assert (np.diff(scores[np.argsort(raw)]) >= 0).all()
+    for other in (fit_sigmoid(raw, mos, 0.0, 1.0), fit_logistic4(raw, mos, 0.0, 1.0)):
+        assert rmse(scores, mos) < rmse(other.apply(raw), mos)
+    # Pooling keeps the mean, and leaves of each piece its breakpoints alone.
+    assert scores.mean() == pytest.approx(mos.mean())
+    step = knots(fitted)
+    assert len(step.raw) < 0.2 * len(raw)
+    assert not np.any((np.diff(step.score)[1:] == 0) & (np.diff(step.score)[:-1] == 0))
+
+
+def test_an_isotonic_map_of_very_many_pieces_keeps_as_many_as_a_map_may_have() -> None:
+    raw = np.linspace(0, 1, 10_000)
+    fitted = fit_isotonic(raw, 100 * raw**2, 0.0, 100.0)
+    step = knots(fitted)
+    assert (len(step.raw), step.raw[0], step.raw[-1]) == (4096, 0.0, 1.0)
+    np.testing.assert_allclose(fitted.apply(raw), 100 * raw**2, atol=1e-4)
+
+
+def test_an_isotonic_map_takes_a_jump_and_refuses_what_falls(monkeypatch: pytest.MonkeyPatch) -> None:
+    jump = np.where(RAW > 0, 90.0, 10.0)
+    np.testing.assert_allclose(fit_isotonic(RAW, jump, 0.0, 100.0).apply(RAW), jump)
+    with pytest.raises(DataError, match=r"do not rise with the opinions .*negate the output"):
+        fit_isotonic(-RAW, 50 + RAW, 0.0, 100.0)
+    with pytest.raises(DataError, match=r"60 of 60 opinions outside \[101, 200\]"):
+        fit_isotonic(RAW, 50 + RAW, 101.0, 200.0)
+    with pytest.raises(DataError, match="at least 3"):
+        fit_isotonic(RAW[:2], 50 + RAW[:2], 0.0, 100.0)
+    with pytest.raises(RecordError, match="low below high"):
+        fit_isotonic(RAW, 50 + RAW, 100.0, 0.0)
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "edgeiqa\[evaluate\]"'):
+        fit_isotonic(RAW, 50 + RAW, 0.0, 100.0)
+
+
+def test_minmax_takes_the_extremes_of_training_to_the_ends_and_clips_beyond() -> None:
+    fitted = fit_minmax([0.5, -1.5, 2.5], 1.0, 5.0, fitted_on="three")
+    assert fitted.steps == (Affine(scale=1.0, offset=2.5),)
+    assert fitted.apply([-1.5, 0.5, 2.5, -9.0, 9.0]).tolist() == [1.0, 3.0, 5.0, 1.0, 5.0]
+    assert (fitted.low, fitted.high, fitted.fitted_on) == (1.0, 5.0, "three")
+
+
+@pytest.mark.parametrize("predictions", [[], [2.0], [2.0, 2.0], [1.0, np.nan], [1.0, np.inf], [[1.0, 2.0]]])
+def test_minmax_refuses_predictions_without_two_ends(predictions: list[float]) -> None:
+    with pytest.raises(DataError, match="finite numbers"):
+        fit_minmax(predictions, 0.0, 100.0)
+
+
+def test_minmax_refuses_a_scale_that_falls() -> None:
+    with pytest.raises(RecordError, match="low below high"):
+        fit_minmax(RAW, 100.0, 0.0)

@@ -9,7 +9,7 @@ import pytest
 from edgeiqa.profiles.metrics import rmse, srcc
 from edgeiqa.profiles.refit_score_map import MapRefit, refit_to
 from edgeiqa.runtime.errors import DataError, MissingExtraError
-from edgeiqa.runtime.score_map import Affine, InversePiecewiseLinear, Logistic, ScoreMap, Sigmoid
+from edgeiqa.runtime.score_map import Affine, InversePiecewiseLinear, Isotonic, Logistic, ScoreMap, Sigmoid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,10 +21,12 @@ MAPS = (
     ScoreMap(steps=(InversePiecewiseLinear(mos=(0.0, 20.0, 100.0), transformed=(-3.0, 0.0, 3.5)),)),
     ScoreMap(steps=(Affine(scale=2.0), Sigmoid(slope=1.0, centre=0.0, low=0.0, high=1.0)), low=0.0, high=1.0),
 )
+# Ties what lies on its flat piece.
+PIECES = ScoreMap(steps=(Isotonic(raw=(-3.0, -0.5, 0.5, 3.5), score=(0.0, 20.0, 20.0, 100.0)),))
 RAW = np.random.default_rng(5).normal(0.3, 1.0, 120)
 
 
-@pytest.mark.parametrize("score_map", MAPS)
+@pytest.mark.parametrize("score_map", [*MAPS, PIECES])
 @pytest.mark.parametrize(("scale", "offset"), [(0.9, 0.05), (1.15, -0.4), (1.0, 0.3)])
 def test_a_shift_and_a_scale_of_the_raw_scores_are_taken_back(score_map: ScoreMap, scale: float, offset: float) -> None:
     wanted = score_map.apply(RAW)

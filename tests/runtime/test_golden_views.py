@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from edgeiqa.runtime.decode import open_photo
-from edgeiqa.runtime.preprocess import Crop, Fragments, Operation, Patches, Preprocess, Resize, Scale, View
+from edgeiqa.runtime.preprocess import Crop, Flip, Fragments, Operation, Patches, Preprocess, Resize, Scale, View
 from edgeiqa.runtime.views import cut_view, cut_views
 from PIL import Image
 
@@ -123,6 +123,10 @@ GOLDEN: dict[str, tuple[tuple[Operation, ...], str]] = {
     "patches": (
         (Resize(width=36, height=24), Patches(rows=3, columns=3, shuffle_seed=1)),
         "505593e97ab43bd13c8608779abd15b413087cc798fc9787273add7a5e705f44",
+    ),
+    "flip": (
+        (Resize(width=48, height=32), Flip()),
+        "9718aee2bdd4643539a3faf2f453a5a7a09d0797e08a02e226d32c8286f687ed",
     ),
 }
 

@@ -7,8 +7,20 @@ import msgspec
 import numpy as np
 import pytest
 from edgeiqa.runtime.errors import RecordError
-from edgeiqa.runtime.manifest import Combine, Manifest, Mean, Median, Member, Part, ScoreScale, WeightedMean
-from edgeiqa.runtime.score_map import ScoreMap
+from edgeiqa.runtime.manifest import (
+    SUPPORTED_REQUIREMENTS,
+    Combine,
+    Manifest,
+    Mean,
+    Median,
+    Member,
+    Part,
+    ScoreScale,
+    WeightedMean,
+    requirements,
+)
+from edgeiqa.runtime.preprocess import Flip, Preprocess, Resize, View
+from edgeiqa.runtime.score_map import Isotonic, ScoreMap
 
 from .bundles import VIEW_8X8, Ingredients, Recipe, artefact, bake, changed
 from .messages import require_message
@@ -120,6 +132,33 @@ def test_a_manifest_that_does_not_hold_together_is_refused(change: Any, got: str
     with pytest.raises(RecordError) as caught:
         change(manifest)
     require_message(caught, got, "", "edgeiqa export")
+
+
+def test_a_bundle_with_a_flip_says_so_in_requires() -> None:
+    manifest, _ = bake(TWO)
+    flipped = Preprocess(views=(View(name="image", operations=(Resize(width=8, height=8), Flip())),))
+    assert requirements(manifest.members) == ()
+    with pytest.raises(RecordError) as caught:
+        first_member(preprocess=flipped)(manifest)
+    require_message(caught, "of ['flip']", "each of them in requires", "edgeiqa export")
+    said = first_member(preprocess=flipped)(changed(manifest, requires=("flip",)))
+    assert requirements(said.members) == said.requires == ("flip",)
+    assert set(said.requires) <= SUPPORTED_REQUIREMENTS
+    # One that needs nothing of what it requires is no worse for it.
+    assert changed(manifest, requires=("flip",)).members == manifest.members
+
+
+def test_a_bundle_with_an_isotonic_map_says_so_in_requires() -> None:
+    pieces = ScoreMap(steps=(Isotonic(raw=(0.0, 1.0), score=(20.0, 80.0)),))
+    manifest, _ = bake(Recipe())
+    (graph,) = manifest.members[0].artefacts
+    mapped = first_member(artefacts=(changed(graph, score_map=pieces),))
+    with pytest.raises(RecordError) as caught:
+        mapped(manifest)
+    require_message(caught, "requires [] with views or score maps of ['isotonic']", "each of them in requires")
+    said = mapped(changed(manifest, requires=("isotonic",)))
+    assert requirements(said.members) == said.requires == ("isotonic",)
+    assert set(said.requires) <= SUPPORTED_REQUIREMENTS
 
 
 def test_artefacts_of_a_member_differ_in_target_precision_or_capability() -> None:

@@ -9,6 +9,7 @@ from edgeiqa.runtime.errors import RecordError
 from edgeiqa.runtime.preprocess import (
     Crop,
     DctDecode,
+    Flip,
     Fragments,
     FullDecode,
     Operation,
@@ -52,6 +53,9 @@ def view(*operations: Operation) -> View:
         ([BASE, Crop(width=40, height=40, at="five"), Patches(rows=2, columns=2)], (20, 20, 20, 3)),
         ([Crop(width=64, height=64, at="five"), Resize(width=8, height=8)], (5, 8, 8, 3)),
         ([BASE, Fragments(rows=7, columns=7, patch=4)], (28, 28, 3)),
+        ([BASE, Flip()], (2, 48, 96, 3)),
+        ([BASE, Flip(), Flip(), Crop(width=40, height=40, at="five")], (20, 40, 40, 3)),
+        ([Crop(width=64, height=64, at="five"), Flip(), Resize(width=8, height=8)], (10, 8, 8, 3)),
     ],
 )
 def test_the_static_shape_of_a_chain(operations: list[Operation], shape: tuple[int, ...]) -> None:
@@ -107,6 +111,9 @@ def test_shapes_are_by_name_and_in_order() -> None:
         (lambda: view(Patches(rows=2, columns=2)), "an unknown size"),
         (lambda: view(Scale(denominator=2), Patches(rows=2, columns=2)), "an unknown size"),
         (lambda: view(BASE, Patches(rows=5, columns=2)), "5x2 patches of (48, 96)"),
+        (lambda: view(Flip(), BASE), "a flip of an unknown size"),
+        (lambda: view(Scale(denominator=2), Flip(), BASE), "a flip of an unknown size"),
+        (lambda: view(BASE, *[Flip()] * 14, BASE), "75497472 pixels"),
         (lambda: view(Resize(width=8192, height=8192)), "67108864 pixels"),
         (lambda: view(Crop(width=512, height=512, at="seeded", count=245)), "64225280 pixels"),
         (lambda: Preprocess(views=()), "0 views"),
@@ -212,7 +219,7 @@ EVERYTHING = Preprocess(
             name="cropped",
             operations=(Crop(width=9, height=8, at="seeded", rows=2, columns=3, count=4, seed=5, small="refuse"),),
         ),
-        View(name="spliced", operations=(Fragments(rows=3, columns=4, patch=5, seed=6),)),
+        View(name="spliced", operations=(Fragments(rows=3, columns=4, patch=5, seed=6), Flip())),
     ),
     exif="ignore",
     colour="raw",
@@ -239,7 +246,9 @@ def test_the_names_of_operations_in_json_are_the_formats() -> None:
         "patches",
         "crop",
         "fragments",
+        "flip",
     ]
+    assert msgspec.to_builtins(Flip()) == {"type": "flip"}
     assert data["decode"] == {"type": "full"}
     assert msgspec.to_builtins(DctDecode(margin=2.0)) == {"type": "dct", "margin": 2.0}
 
@@ -250,6 +259,7 @@ def test_the_names_of_operations_in_json_are_the_formats() -> None:
         '{"views": [{"name": "v", "operations": [{"type": "blur", "width": 8, "height": 8}]}]}',
         '{"views": [{"name": "v", "operations": [{"type": "resize", "width": 8, "height": 8, "sharp": true}]}]}',
         '{"views": [{"name": "v", "operations": [{"type": "resize", "width": 8.5, "height": 8}]}]}',
+        '{"views": [{"name": "v", "operations": [{"type": "scale", "denominator": 1}, {"type": "flip", "up": true}]}]}',
         '{"views": [{"name": "v", "operations": [{"type": "resize", "width": 99999, "height": 8}]}]}',
         '{"views": [{"name": "v", "operations": [{"type": "resize", "width": 8, "height": 8, "fit": "squeeze"}]}]}',
         '{"views": [{"name": "v", "operations": [{"type": "resize", "width": 8, "height": 8}]}], "gamma": 2}',

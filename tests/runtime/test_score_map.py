@@ -7,12 +7,16 @@ import msgspec
 import numpy as np
 import pytest
 from edgeiqa.runtime.errors import RecordError
-from edgeiqa.runtime.score_map import Affine, InversePiecewiseLinear, Logistic, ScoreMap, Sigmoid, Step
+from edgeiqa.runtime.score_map import Affine, InversePiecewiseLinear, Isotonic, Logistic, ScoreMap, Sigmoid, Step
+from hypothesis import given
+from hypothesis import strategies as st
 
 from .messages import require_message
 
 # Breakpoints of a transform that makes densely voted scores wider.
 TRANSFORM = InversePiecewiseLinear(mos=(0.0, 20.0, 45.0, 70.0, 100.0), transformed=(-1.0, 0.05, 0.4, 0.9, 1.0))
+# Flat pieces and the rises between them.
+PIECES = Isotonic(raw=(-1.0, 0.5, 1.5, 2.0, 4.0), score=(-10.0, -10.0, 30.0, 30.0, 90.0))
 WIDE = np.linspace(-1e3, 1e3, 4001)
 
 
@@ -67,9 +71,32 @@ def test_the_inverse_at_and_between_and_beyond_its_breakpoints() -> None:
     assert TRANSFORM.apply(np.array([-9.0, 9.0])).tolist() == [0.0, 100.0]
 
 
+def test_an_isotonic_map_at_and_between_and_beyond_its_breakpoints() -> None:
+    assert PIECES.apply(np.array(PIECES.raw)).tolist() == list(PIECES.score)
+    assert PIECES.apply(np.array([0.0, 0.75, 1.0, 1.75, 2.5])) == pytest.approx([-10.0, 0.0, 10.0, 30.0, 45.0])
+    assert PIECES.apply(np.array([-9.0, 9.0, -math.inf, math.inf])).tolist() == [-10.0, 90.0, -10.0, 90.0]
+
+
+@given(
+    st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=6, unique=True),
+    st.lists(st.floats(-1e3, 1e3), min_size=6, max_size=6),
+    st.integers(0, 4),
+    st.integers(-3, 3),
+)
+def test_an_isotonic_map_never_falls_not_even_by_rounding(
+    raw: list[float], score: list[float], place: int, neighbours: int
+) -> None:
+    step = Isotonic(raw=tuple(sorted(raw)), score=tuple(sorted(score[: len(raw)])))
+    middle = sorted(raw)[min(place, len(raw) - 1)]
+    around = middle + np.arange(-4, 5 + neighbours) * np.spacing(middle)
+    for x in (np.sort(around), np.linspace(min(raw) - 1, max(raw) + 1, 301)):
+        assert (np.diff(step.apply(x)) >= 0).all()
+
+
 @pytest.mark.parametrize(
     "steps",
     [
+        (PIECES,),
         (Affine(scale=1e-3),),
         (Sigmoid(slope=0.03, centre=10.0),),
         (Logistic(b1=3.0, b2=-3.0, b3=1.0, b4=40.0),),
@@ -110,7 +137,7 @@ def test_shapes_are_kept_in_float64(shape: tuple[int, ...]) -> None:
 
 
 def test_nan_stays_nan() -> None:
-    for steps in ((), (Affine(scale=2.0),), (Sigmoid(slope=1.0, centre=0.0),), (TRANSFORM,)):
+    for steps in ((), (Affine(scale=2.0),), (Sigmoid(slope=1.0, centre=0.0),), (TRANSFORM,), (PIECES,)):
         assert math.isnan(ScoreMap(steps=steps).apply(math.nan))
 
 
@@ -124,6 +151,7 @@ def test_finite_numbers_never_become_nan() -> None:
         Sigmoid(slope=1e100, centre=-1e100, low=-1e100, high=1e100),
         Logistic(b1=1e100, b2=-1e100, b3=0.0, b4=5e-324),
         InversePiecewiseLinear(mos=(-1e100, 1e100), transformed=(0.0, 5e-324)),
+        Isotonic(raw=(-1e-300, 0.0, 5e-324, 1e100), score=(-1e100, -1e100, 1e100, 1e100)),
     )
     for count in range(len(extreme) + 1):
         scores = ScoreMap(steps=extreme[:count]).apply([-3e38, -1.0, 0.0, 1e-45, 1.0, 3e38])
@@ -146,6 +174,8 @@ def test_finite_numbers_never_become_nan() -> None:
         lambda x: Logistic(b1=1.0, b2=0.0, b3=0.0, b4=x),
         lambda x: InversePiecewiseLinear(mos=(0.0, x), transformed=(0.0, 1.0)),
         lambda x: InversePiecewiseLinear(mos=(0.0, 1.0), transformed=(x, 1.0)),
+        lambda x: Isotonic(raw=(0.0, x), score=(0.0, 1.0)),
+        lambda x: Isotonic(raw=(0.0, 1.0), score=(x, 1.0)),
         lambda x: ScoreMap(low=x),
         lambda x: ScoreMap(high=x),
     ],
@@ -171,6 +201,11 @@ def test_parameters_that_are_not_finite_are_refused(make: Any, bad: float) -> No
         (lambda: InversePiecewiseLinear(mos=(0.0, 1.0, 2.0), transformed=(0.0, 1.0)), "3 and 2", "the same number"),
         (lambda: InversePiecewiseLinear(mos=(0.0, 0.0), transformed=(0.0, 1.0)), "(0.0, 0.0)", "rising strictly"),
         (lambda: InversePiecewiseLinear(mos=(0.0, 1.0), transformed=(1.0, 0.0)), "(1.0, 0.0)", "rising strictly"),
+        (lambda: Isotonic(raw=(0.0,), score=(0.0,)), "1 and 1", "2 to 4096"),
+        (lambda: Isotonic(raw=(*range(4097),), score=(*range(4097),)), "4097 and 4097", "2 to 4096"),
+        (lambda: Isotonic(raw=(0.0, 1.0), score=(0.0, 1.0, 2.0)), "2 and 3", "the same number"),
+        (lambda: Isotonic(raw=(0.0, 0.0), score=(0.0, 1.0)), "(0.0, 0.0)", "rising strictly"),
+        (lambda: Isotonic(raw=(0.0, 1.0), score=(1.0, 0.5)), "(1.0, 0.5)", "never falling"),
         (lambda: ScoreMap(low=5.0, high=5.0), "[5.0, 5.0]", "low below high"),
         (lambda: ScoreMap(steps=(Affine(scale=1.0),) * 17), "17 steps", "at most 16"),
     ],
@@ -187,11 +222,12 @@ def test_a_map_survives_json() -> None:
         Sigmoid(slope=1.0, centre=2.0, low=-1.0, high=4.0),
         Logistic(b1=1.0, b2=0.0, b3=5e-324, b4=-1.0),
         TRANSFORM,
+        PIECES,
     )
     record = ScoreMap(steps=steps, low=-1.0, high=1.0, fitted_on="out-of-fold scores")
     assert msgspec.json.decode(msgspec.json.encode(record), type=ScoreMap) == record
     tags = [step["type"] for step in msgspec.to_builtins(record)["steps"]]
-    assert tags == ["affine", "sigmoid", "logistic", "inverse_piecewise_linear"]
+    assert tags == ["affine", "sigmoid", "logistic", "inverse_piecewise_linear", "isotonic"]
 
 
 @pytest.mark.parametrize(
@@ -204,6 +240,8 @@ def test_a_map_survives_json() -> None:
         '{"steps": [{"type": "affine", "scale": 1e999}]}',
         '{"steps": [{"type": "affine", "scale": -1}]}',
         '{"steps": [], "unit": "percent"}',
+        '{"steps": [{"type": "isotonic", "raw": [0, 1], "score": [1, 0]}]}',
+        '{"steps": [{"type": "isotonic", "raw": [0, 1], "score": [0, 1], "flat": true}]}',
     ],
 )
 def test_json_that_is_unknown_or_out_of_range_is_refused(broken: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from edgeiqa.runtime.errors import PhotoError
-from edgeiqa.runtime.preprocess import Crop, Fragments, Patches, Resize, Scale, View
+from edgeiqa.runtime.preprocess import Crop, Flip, Fragments, Patches, Resize, Scale, View
 from edgeiqa.runtime.splitmix import offsets, permutation
 from edgeiqa.runtime.views import cut_view
 from PIL import Image
@@ -380,3 +380,12 @@ def test_operations_apply_to_each_image_in_turn() -> None:
     for index, crop in enumerate(five):
         quarters = [crop[top : top + 10, left : left + 10] for top in (0, 10) for left in (0, 10)]
         assert np.array_equal(result[4 * index : 4 * index + 4], np.stack(quarters))
+
+
+def test_a_flip_gives_each_image_and_then_its_mirror_image() -> None:
+    picture = addresses(40, 30)
+    assert np.array_equal(cut(picture, Crop(width=40, height=30), Flip()), np.stack([picture, picture[:, ::-1]]))
+    five = cut(picture, Crop(width=20, height=10, at="five"))
+    doubled = cut(picture, Crop(width=20, height=10, at="five"), Flip())
+    assert np.array_equal(doubled[::2], five)
+    assert np.array_equal(doubled[1::2], five[:, :, ::-1])

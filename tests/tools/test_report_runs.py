@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
+import pytest
+from edgeiqa.profiles.member_choice import MemberChoice, choose_members
 from edgeiqa.profiles.metrics import Interval
+from edgeiqa.runtime.errors import DataError
 from edgeiqa.runtime.score_map import ScoreMap, Sigmoid
 from edgeiqa.tools.report.charts import Bar
 from edgeiqa.tools.report.distill_report import TeacherStudent, distill_page
 from edgeiqa.tools.report.quickstart_report import ScoredPicture, quickstart_page
 from edgeiqa.tools.report.teach_report import AccuracyRow, MemberCurve, OutOfFold, curves_by_term, teach_page
 from edgeiqa.tools.report.text import readable
+from edgeiqa.tools.selection_table import read_selection
 from edgeiqa.tools.thumbnails import thumbnail
 from PIL import Image
 
@@ -26,7 +31,7 @@ def accuracy(of: str, value: float, width: float | None = 0.02) -> AccuracyRow:
     return AccuracyRow(of=of, n=40, srcc=srcc, plcc=value, rmse=None)
 
 
-def teach(names: tuple[str, ...] = MEMBERS, image: str = "a.jpg") -> str:
+def teach(names: tuple[str, ...] = MEMBERS, image: str = "a.jpg", choices: tuple[MemberChoice, ...] = ()) -> str:
     rng = np.random.default_rng(0)
     raws = rng.uniform(0, 1, 40)
     return teach_page(
@@ -44,6 +49,7 @@ def teach(names: tuple[str, ...] = MEMBERS, image: str = "a.jpg") -> str:
         fold_figures=[accuracy("fold 0", 0.81, None), accuracy("average", 0.8, None), accuracy("pooled", 0.79)],
         selection_figures=[*(accuracy(name, 0.8) for name in names), accuracy("ensemble", 0.85)],
         facts={"photographs of": image},
+        choices=choices,
     )
 
 
@@ -74,6 +80,61 @@ def test_the_page_of_teach() -> None:
     # Forty photographs out of fold, twenty of each member.
     assert [len(drawings(html)[2].marks(series(fold))) for fold in (1, 2)] == [20, 20]
     assert "seconds" not in html
+
+
+def both_ways(names: tuple[str, ...]) -> tuple[MemberChoice, ...]:
+    """Of a good member, then two poor ones whose errors cancel, so that the ways differ; others are noise."""
+    rng = np.random.default_rng(5)
+    mos = rng.uniform(0, 100, 60)
+    error = 80 * rng.normal(size=60)
+    rows = [mos + 15 * rng.normal(size=60), mos - error, mos + error, *rng.uniform(0, 100, (len(names) - 3, 60))]
+    macs = [10**9 * (row + 1) for row in range(len(names))]
+    scores = np.stack(rows)
+    greedy = choose_members(names, scores, mos, macs=macs, how="greedy", resamples=100)
+    return greedy, choose_members(names, scores, mos, macs=macs, how="exhaustive", resamples=100)
+
+
+def test_the_page_of_teach_shows_what_fewer_members_reach() -> None:
+    choices = both_ways(("good", "minus", "plus"))
+    html = teach(choices=choices)
+    page = read_page(html)
+    assert page.texts("h2") == ["Learning", "Out of fold", "Selection part", "Fewer members", "Score maps", "The run"]
+    drawing = next(one for one in drawings(html) if one.alt.startswith("SRCC on the selection part over members"))
+    assert {"greedy", "exhaustive", "members", "SRCC on the selection part"} <= set(drawing.text)
+    # From one to three members: the same but for two, of which only all subsets find the pair.
+    for index, choice in enumerate(choices, 1):
+        marks = drawing.marks(series(index))
+        marks = marks[np.argsort(marks[:, 0])]
+        assert is_affine(marks[:, 0], [1, 2, 3])
+        assert is_affine(marks[:, 1], [kept.accuracy.srcc.value for kept in choice.curve])
+    text = cells(page)
+    assert "minus, plus" in text and "5.000" in text and text.count("good, minus, plus") == 2
+    assert "2 (best)" in page.texts("th")
+    assert "which flatters these figures" in " ".join(page.texts("p"))
+
+
+def test_fewer_members_of_any_name() -> None:
+    page = read_page(teach(HOSTILE, choices=both_ways(HOSTILE)))
+    assert any(readable(HOSTILE[0]) in cell for cell in cells(page))
+
+
+def test_scores_of_the_selection_part_are_read_by_the_header(tmp_path: Path) -> None:
+    table = tmp_path / "selection.csv"
+    table.write_text("image,sha256,mos,b,ensemble,ensemble\nx.jpg,00,50,1,2,1.5\ny.jpg,01,60,3,4,3.5\n")
+    known = read_selection(tmp_path)
+    assert known.names == ("b", "ensemble")
+    assert known.scores.tolist() == [[1, 3], [2, 4]] and known.mos.tolist() == [50, 60]
+    for broken in ("", "image,sha256,mos,ensemble\n", "image,sha256,mos,b,ensemble\n", "a,b,c,d,ensemble\nx,0,1,2,3\n"):
+        table.write_text(broken)
+        with pytest.raises(DataError, match=r"selection\.csv.*edgeiqa teach --resume"):
+            read_selection(tmp_path)
+    for row in ("x.jpg,00,50,1", "x.jpg,00,50,good,1", "x.jpg,00,50,1,1\ny.jpg,01"):
+        table.write_text(f"image,sha256,mos,b,ensemble\n{row}\n")
+        with pytest.raises(DataError, match="selection"):
+            read_selection(tmp_path)
+    table.unlink()
+    with pytest.raises(DataError, match="No such file"):
+        read_selection(tmp_path)
 
 
 def test_the_page_of_teach_takes_any_name() -> None:

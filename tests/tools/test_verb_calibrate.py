@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from edgeiqa.runtime.bundle import Bundle
+from edgeiqa.runtime.score_map import Isotonic
 from scipy import stats
 
 from .command import edgeiqa, files_in, require_refusal, rewritten, write_table
@@ -59,6 +60,40 @@ def test_the_scale_is_the_users_and_the_ranking_stays(
     assert [m.artefacts[0].score_map.fitted_on for m in manifest.members] == ["20 photographs of mos.csv"] * 2
     assert edgeiqa("verify", out).code == 0
     assert files_in(tmp_path) == {"mine.eiqa"}
+
+
+def test_an_isotonic_map_inverts_no_ranking_and_says_what_its_readers_need(
+    pair_bundle: Path, photos: Path, mos: Path, tmp_path: Path
+) -> None:
+    out, back = tmp_path / "mine.eiqa", tmp_path / "back.eiqa"
+    assert calibrate(pair_bundle, mos, photos, "--map", "isotonic", "-o", out).code == 0
+    manifest = Bundle.open(out).manifest
+    assert manifest.requires == ("isotonic",)
+    steps = [type(step) for member in manifest.members for step in member.artefacts[0].score_map.steps]
+    assert steps == [Isotonic, Isotonic]
+    before, after = scored(pair_bundle, photos), scored(out, photos)
+    for member in range(2):
+        old, new = (np.array([line["members"][member] for line in lines]) for lines in (before, after))
+        assert (np.diff(new[np.argsort(old)]) >= 0).all()
+        assert 1 <= new.min() < new.max() <= 5
+    assert edgeiqa("verify", out).code == 0
+    shown = edgeiqa("info", out)
+    assert shown.code == 0 and "score map: Isotonic raw=(" in shown.out
+    # With the step the requirement goes too.
+    assert calibrate(out, mos, photos, "-o", back).code == 0
+    assert Bundle.open(back).manifest.requires == ()
+
+
+def test_minmax_spreads_each_members_scores_over_the_scale(
+    pair_bundle: Path, photos: Path, mos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "mine.eiqa"
+    assert calibrate(pair_bundle, mos, photos, "--map", "minmax", "-o", out).code == 0
+    members = np.array([line["members"] for line in scored(out, photos)])
+    assert (members.min(axis=0), members.max(axis=0)) == (pytest.approx([1, 1]), pytest.approx([5, 5]))
+    old = np.array([line["members"] for line in scored(pair_bundle, photos)])
+    np.testing.assert_array_equal(stats.rankdata(members, axis=0), stats.rankdata(old, axis=0))
+    assert edgeiqa("verify", out).code == 0
 
 
 def test_before_is_what_the_bundle_gives(pair_bundle: Path, photos: Path, mos: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from edgeiqa.compress.distill_plan import student_system
+from edgeiqa.compress.grid import GridRecipe
 from edgeiqa.compress.models.backbones import create_backbone
 from edgeiqa.compress.stages import Augmentation, Stage
 from edgeiqa.compress.teach import member_system
@@ -225,15 +226,16 @@ def test_the_recipes_that_ship_have_systems() -> None:
     paths = sorted((ROOT / "recipes").glob("*.toml"))
     assert len(paths) >= 2
     for path in paths:
-        if "members" in tomllib.loads(path.read_text()):
+        if {"members", "configurations"} & set(tomllib.loads(path.read_text())):
             recipe = read_recipe(path)
             assert [member_system(member).name for member in recipe.members]
 
 
 def test_the_recipes_of_the_documentation_are_such() -> None:
     text = (ROOT / "docs" / "distillation.md").read_text(encoding="utf-8")
-    teachers, student = (tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL))
+    teachers, grid, student = (tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL))
     assert [member_system(member).name for member in msgspec.convert(teachers, TeachRecipe).members]
+    assert [member_system(member).name for member in msgspec.convert(grid, GridRecipe).expanded().members]
     assert student_system(convert_recipe(student, "the documentation")).name
 
 

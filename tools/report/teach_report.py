@@ -11,9 +11,10 @@ from typing import TypedDict
 
 import numpy as np
 
+from ...profiles.member_choice import How, MemberChoice
 from ...profiles.metrics import Interval
 from ...runtime.score_map import ScoreMap
-from .charts import Points, intervals, loss_panels, scatter, score_maps
+from .charts import Points, intervals, loss_curves, loss_panels, scatter, score_maps
 from .page import Figure, Section, Table, render_page
 from .text import number, sentence, term_words
 
@@ -21,6 +22,17 @@ __all__ = ["AccuracyRow", "MemberCurve", "OutOfFold", "accuracy_table", "curves_
 
 # What a line of the log counts by, and how long it took: no curves.
 _NOT_CURVES = ("epoch", "step", "seconds")
+
+_FEWER = ("members", "kept", "SRCC", "PLCC", "RMSE", "GMACs")
+_HOW: dict[How, str] = {
+    "greedy": "Greedy: each line adds the member that helps most.",
+    "exhaustive": "Exhaustive: each line is the best of all sets of so many members.",
+}
+_FLATTERED = (
+    "Of an ensemble of fewer members the score is the mean of theirs. The members were chosen on the photographs that "
+    "judge them here, which flatters these figures: those for documentation are of other photographs.\n\n"
+    "edgeiqa export RUN --members 2 makes a bundle of the two of the greedy choice; --members best, of its best ones."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,7 @@ def teach_page(
     fold_figures: Sequence[AccuracyRow],
     selection_figures: Sequence[AccuracyRow],
     facts: Mapping[str, str],
+    choices: Sequence[MemberChoice] = (),
 ) -> str:
     """The report of a teach run as HTML.
 
@@ -91,6 +104,7 @@ def teach_page(
         fold_figures: of each fold, their average, and all out-of-fold scores pooled.
         selection_figures: of each member and the ensemble on the selection part, with intervals.
         facts: what was run: data, seed, recipe, versions; may be empty.
+        choices: of fewer members, by their scores of the selection part; empty where there are none to choose from.
 
     Returns:
         The page, for `write_page`.
@@ -99,6 +113,7 @@ def teach_page(
         _learning(curves),
         _held_out(out_of_fold, fold_figures),
         _selection(selection_figures),
+        *([_fewer(choices)] if choices else []),
         _maps(out_of_fold, maps),
     ]
     if facts:
@@ -169,6 +184,30 @@ def _selection(figures: Sequence[AccuracyRow]) -> Section:
         chart,
         [accuracy_table("Accuracy on the selection part, with bootstrap intervals. RMSE is in score points.", figures)],
     )
+
+
+def _fewer(choices: Sequence[MemberChoice]) -> Section:
+    points: dict[str, Points] = {
+        choice.how: [(float(len(kept.members)), kept.accuracy.srcc.value) for kept in choice.curve]
+        for choice in choices
+    }
+    tables = [Table(f"{_HOW[choice.how]} RMSE is in score points.", _FEWER, _kept_rows(choice)) for choice in choices]
+    svg = loss_curves(points, x_label="members", y_label="SRCC on the selection part", log=False)
+    return Section("Fewer members", _FLATTERED, [Figure(svg, "SRCC of the best members found of each number.")], tables)
+
+
+def _kept_rows(choice: MemberChoice) -> list[tuple[str, ...]]:
+    return [
+        (
+            f"{len(kept.members)}{' (best)' if kept == choice.chosen else ''}",
+            ", ".join(kept.members),
+            number(kept.accuracy.srcc),
+            number(kept.accuracy.plcc),
+            number(kept.accuracy.rmse, 2),
+            number(None if kept.macs is None else kept.macs / 1e9),
+        )
+        for kept in choice.curve
+    ]
 
 
 def _maps(rows: Sequence[OutOfFold], maps: Mapping[str, ScoreMap]) -> Section:
