@@ -4,9 +4,9 @@ edgeiqa teach --recipe recipes/vcip2025_lite0.toml --data DIR/mos.csv --images D
 python benchmarks/recipe_grid.py RUN --data DIR/mos.csv --images DIR/images
 
 Table I is the best set-up of each fold, Table II the figures of each fold's member (out of fold, of one member a
-photograph: not the ensemble's). The ablation pairs configurations over the same folds and seeds: pooled out-of-fold scores,
-each fifth of a fold mapped by what was fitted on the others. The choice of a checkpoint flatters the fold that it was made
-on, so that row is judged by the ensembles of the two on the selection part, as are test-time crops.
+photograph: not the ensemble's). The ablation pairs configurations over the same folds and seeds: pooled out-of-fold
+scores, each fifth of a fold mapped by what was fitted on the others. The choice of a checkpoint flatters the fold that it
+was made on, so that row is judged by the ensembles of the two on the selection part, as are test-time crops.
 """
 
 from __future__ import annotations
@@ -168,14 +168,14 @@ def tables(run: Run) -> None:
     report = run.report
     print("\nTable II\n\n| fold | PLCC | SRCC | RMSE | selection SRCC |\n|---|---|---|---|---|")
     for member in report.members:
-        fold = member.out_of_fold
-        values = f"{fold.plcc.value:.3f} | {fold.srcc.value:.3f} | {fold.rmse.value:.2f}"
+        judged = member.out_of_fold
+        values = f"{judged.plcc.value:.3f} | {judged.srcc.value:.3f} | {judged.rmse.value:.2f}"
         print(f"| {member.fold} | {values} | {member.selection.srcc.value:.3f} |")
     average = report.average
     print(f"| average | {average['plcc']:.3f} | {average['srcc']:.3f} | {average['rmse']:.2f} | |")
     for name, accuracy, column in (("pooled", report.pooled, ""), ("ensemble, selection part", report.ensemble, "")):
-        values = [f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]" for one in (accuracy.plcc, accuracy.srcc)]
-        print(f"| {name} | {values[0]} | {values[1]} | {accuracy.rmse.value:.2f} | {column} |")
+        both = [f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]" for one in (accuracy.plcc, accuracy.srcc)]
+        print(f"| {name} | {both[0]} | {both[1]} | {accuracy.rmse.value:.2f} | {column} |")
     print("\nEvery configuration, mean over folds\n")
     print("| configuration | PLCC | SRCC | RMSE | folds won |\n|---|---|---|---|---|")
     for name in dict.fromkeys(one.configuration for one in report.candidates):

@@ -71,7 +71,7 @@ def fit(
             ``last``.
         save_every_s: seconds between two states inside an epoch.
         most_steps: end after so many steps in all; for a trial.
-        opinions: of the examples, in [0, 1], float64 ``[count]``, by which a stage with cross-sampling draws its epochs.
+        opinions: of the examples, in [0, 1], float64 ``[count]``, by which a stage with cross-sampling draws.
         on_step: called after each step, on the first process.
         on_epoch: called with each epoch's line of the log, on the first process; twice for an epoch at whose end the
             run was killed.
