@@ -5,8 +5,8 @@ python benchmarks/recipe_grid.py RUN --data DIR/mos.csv --images DIR/images
 
 Table I is the best set-up of each fold, Table II the figures of each fold's member (out of fold, of one member a
 photograph: not the ensemble's). The ablation pairs configurations over the same folds and seeds: pooled out-of-fold
-scores, each fifth of a fold mapped by what was fitted on the others. The choice of a checkpoint flatters the fold that it
-was made on, so that row is judged by the ensembles of the two on the selection part, as are test-time crops.
+scores, each fifth of a fold mapped by what was fitted on the others. The choice of a checkpoint flatters the fold that
+it was made on, so that row is judged by the ensembles of the two on the selection part, as are test-time crops.
 """
 
 from __future__ import annotations
