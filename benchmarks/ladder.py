@@ -4,7 +4,7 @@ python benchmarks/ladder.py "teacher=ensemble.eiqa" "student, FP32=student.eiqa"
     --data DIR/mos.csv --images DIR/images --split test
 
 SRCC, PLCC and RMSE with 95 % bootstrap intervals over photographs; differences are paired. Milliseconds are of one
-thread, file to score, the median over the photographs, each bundle by turns.
+thread, file to score, the median over 40 of the photographs, each bundle by turns.
 """
 
 from __future__ import annotations

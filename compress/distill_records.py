@@ -11,7 +11,7 @@ from ..runtime.errors import require_field
 from ..runtime.preprocess import FULL_DECODE, DctDecode, FullDecode
 from .models.records import Head, Linear
 from .models.weights import Weights
-from .stages import Augmentation, Keep, Stage
+from .stages import Augmentation, Keep, Stage, require_keepable
 
 __all__ = ["DistillLosses", "DistillRecipe", "DistillReport", "Transfer"]
 
@@ -120,6 +120,7 @@ class DistillRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     def __post_init__(self) -> None:
         require_field(len(self.stages) >= 1, f"student {self.name!r} without stages", "at least one")
+        require_keepable(self.keep, self.stages)
 
 
 class DistillReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

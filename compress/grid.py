@@ -23,22 +23,24 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     Attributes:
         name: short; part of its members' names.
         source: where it is published; "ours" where it is not.
-        augmentation: in place of the stage's.
+        augmentation: in place of the stage's; None for the stage's own.
         losses: likewise.
-        schedule: likewise; None for the stage's own.
+        schedule: likewise.
         head: from features to the score.
         mos_transform: of the opinions that it learns from.
         keep: in place of the grid's; None for that.
+        compared: whether it is only trained and reported, and never chosen.
     """
 
     name: str
     source: str = "ours"
-    augmentation: Augmentation
-    losses: ScoreLosses
+    augmentation: Augmentation | None = None
+    losses: ScoreLosses | None = None
     schedule: Schedule | None = None
     head: Head = Linear()
     mos_transform: MosTransform | None = None
     keep: Keep | None = None
+    compared: bool = False
 
 
 class GridRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,6 +84,8 @@ class GridRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         names = [one.name for one in self.configurations]
         require_field(len(names) >= 1, f"recipe {self.name!r} without configurations", "at least one")
         require_field(len(set(names)) == len(names), f"configurations named {names}", "a name of its own for each")
+        only = all(one.compared for one in self.configurations)
+        require_field(not only, f"recipe {self.name!r} whose configurations are all compared", "one that can be chosen")
         require_field(all(map(is_folder_name, names)), f"configurations named {names}", "names that can be a folder's")
 
     def expanded(self) -> TeachRecipe:
@@ -95,19 +99,21 @@ class GridRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             data=self.data,
             members=tuple(self._member(one, fold) for one in self.configurations for fold in range(self.data.folds)),
             one_a_fold=True,
+            compared=tuple(one.name for one in self.configurations if one.compared),
         )
 
     def _member(self, one: Configuration, fold: int) -> MemberRecipe:
         stage = msgspec.structs.replace(
             self.stage,
             name=one.name,
-            augmentation=one.augmentation,
-            losses=one.losses,
+            augmentation=one.augmentation or self.stage.augmentation,
+            losses=one.losses or self.stage.losses,
             schedule=one.schedule or self.stage.schedule,
         )
         return MemberRecipe(
             name=f"{one.name}-{fold}",
             configuration=one.name,
+            source=one.source,
             backbone=self.backbone,
             width=self.width,
             height=self.height,

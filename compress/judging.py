@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..profiles.metrics import plcc, rmse, srcc
-from ..profiles.range_errors import range_errors
+from ..profiles.range_errors import range_of
 from ..runtime.errors import DataError
 from ..runtime.score_map import InversePiecewiseLinear
 from .labelled import score_terms
@@ -82,7 +82,8 @@ def heldout_figures(
 
     Returns:
         ``heldout_loss`` of the raw scores, as the stage weighs it; of the opinions that they stand for: SRCC, PLCC and
-        R2 (NaN for none), RMSE of 100 points, and ``heldout_range_mse`` of 100 points squared where it is asked for.
+        R2 (NaN for none), RMSE of 100 points, and ``heldout_range_mse`` of 100 points
+        squared, over the ranges that hold photographs, where it is asked for.
     """
     said, opinions = heldout.opinions(raw), heldout.opinions(heldout.scores)
     finite = bool(np.isfinite(raw).all())
@@ -106,5 +107,8 @@ def heldout_figures(
     }
     if ranges is not None:
         edges = np.linspace(0.0, 100.0, ranges + 1).tolist()
-        figures["heldout_range_mse"] = range_errors(100 * said, 100 * opinions, edges).total if finite else math.inf
+        each = range_of(100 * opinions, edges)
+        # Ranges that hold nothing of the fold say nothing in any epoch.
+        mean = [float(np.mean((100 * (said - opinions)[each == one]) ** 2)) for one in np.unique(each)]
+        figures["heldout_range_mse"] = sum(mean) if finite else math.inf
     return figures

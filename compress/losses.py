@@ -57,7 +57,9 @@ def end_weight(mos: Tensor, *, height: float, distance: float, width: float) -> 
 def weighted_mse_loss(
     score: Tensor, mos: Tensor, *, height: float, distance: float, width: float, weight: Tensor | None = None
 ) -> Tensor:
-    """Mean of the squared errors, each weighed by `end_weight` over that weight's mean: a scalar.
+    """Mean of the squared errors, each times its `end_weight`: a scalar.
+
+    Not divided by the weights' mean: in a batch of four that are all near one end nothing would be left of it.
 
     Args:
         score: predicted, float ``[N]``.
@@ -68,7 +70,7 @@ def weighted_mse_loss(
         weight: of each image besides, float ``[N]``.
     """
     ends = end_weight(mos, height=height, distance=distance, width=width)
-    return weighted_mean((score - mos).square(), ends if weight is None else ends * weight)
+    return weighted_mean(ends * (score - mos).square(), weight)
 
 
 def huber_loss(score: Tensor, mos: Tensor, *, delta: float, weight: Tensor | None = None) -> Tensor:

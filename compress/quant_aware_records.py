@@ -10,7 +10,7 @@ from ..profiles.metrics import Accuracy, Interval
 from ..runtime.errors import require_field
 from .distill_records import Transfer
 from .fake_quant import FakeQuantization
-from .stages import Augmentation, Keep, OneCycle, Stage
+from .stages import Augmentation, Keep, OneCycle, Stage, require_keepable
 
 __all__ = ["FINE_TUNING", "QuantAwareLosses", "QuantAwareRecipe", "QuantAwareReport"]
 
@@ -72,6 +72,7 @@ class QuantAwareRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     def __post_init__(self) -> None:
         require_field(len(self.stages) >= 1, "a fine-tuning without stages", "at least one")
+        require_keepable(self.keep, self.stages)
         frozen = all(stage.freeze_batch_norm for stage in self.stages)
         require_field(frozen, "batch norms that take new statistics", "freeze_batch_norm in every stage")
         require_field(self.calibration >= 1, f"{self.calibration} photographs for ranges", "at least 1")

@@ -21,6 +21,7 @@ __all__ = [
     "Stage",
     "WarmRestarts",
     "rate_factor",
+    "require_keepable",
 ]
 
 Keep = Literal["last", "least_rmse", "greatest_srcc", "least_loss", "greatest_r2", "two_checkpoints", "least_range_mse"]
@@ -269,3 +270,14 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         require_field(self.patience is None or self.patience >= 1, f"a patience of {self.patience}", "1 or more")
         whole = self.augmentation.whole_epochs
         require_field(whole <= self.epochs, f"{whole} epochs of whole views", f"at most the stage's {self.epochs}")
+
+
+def require_keepable(keep: Keep, stages: tuple[Stage, ...]) -> None:
+    """Refuse a choice by the stages' loss where it is not one figure: of stages with other losses, or with none.
+
+    Raises:
+        RecordError: it is so.
+    """
+    if keep in ("least_loss", "two_checkpoints"):
+        one = len({stage.losses for stage in stages}) == 1 and stages[0].losses.any
+        require_field(one, f"keep = {keep!r} of stages whose losses differ, or are none", "the same losses in each")

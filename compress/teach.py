@@ -41,6 +41,7 @@ from .teach_records import DataRecipe, MemberRecipe, TeachRecipe, TeachReport
 from .teach_results import (
     OUT_OF_FOLD,
     SELECTION,
+    NothingLearnedError,
     TeachData,
     Trained,
     agreement,
@@ -116,7 +117,14 @@ def _home(recipe: TeachRecipe, member: MemberRecipe, folder: Path) -> Path:
 
 def _set_apart(recipe: TeachRecipe, trained: Sequence[Trained], folder: Path) -> None:
     """The folds' members leave the candidates; what loads a run looks at members alone."""
-    (folder / MEMBERS).mkdir(exist_ok=True)
+    if recipe.one_a_fold:
+        for part in (MEMBERS, CANDIDATES):
+            (folder / part).mkdir(exist_ok=True)
+        chosen = {one.member.name for one in trained}
+        # Chosen by a call that was killed, on a machine whose figures differ in their last digits.
+        for home in (folder / MEMBERS).iterdir():
+            if home.name not in chosen:
+                home.rename(folder / CANDIDATES / home.name)
     for one in trained:
         home = _home(recipe, one.member, folder)
         if home.parent.name == CANDIDATES:
@@ -162,8 +170,14 @@ def teach(
     candidates = []
     for member in recipe.members:
         made = fabric if isinstance(fabric, Fabric) else fabric(member.precision)
-        candidates.append(_teach_member(recipe, member, data, folder, made, watch))
-    trained = best_of_folds(candidates) if recipe.one_a_fold else candidates
+        try:
+            candidates.append(_teach_member(recipe, member, data, folder, made, watch))
+        except NothingLearnedError as error:
+            # One of many set-ups: the others of its fold may have.
+            if not recipe.one_a_fold:
+                raise
+            watch.say(f"{member.name} is no candidate: {error.got}")
+    trained = best_of_folds(recipe, candidates) if recipe.one_a_fold else candidates
     report = make_report(recipe, data, trained, candidates if recipe.one_a_fold else ())
     # Every process has opened the views that the first one now removes.
     made.barrier()

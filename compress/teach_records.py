@@ -12,7 +12,7 @@ from ..runtime.preprocess import FULL_DECODE, DctDecode, FullDecode
 from .models.records import Head, Linear
 from .models.weights import Weights
 from .mos_transform import MosTransform
-from .stages import Keep, Stage
+from .stages import Keep, Stage, require_keepable
 
 __all__ = ["Candidate", "DataRecipe", "FoldFigures", "MemberRecipe", "TeachRecipe", "TeachReport", "is_folder_name"]
 
@@ -73,6 +73,7 @@ class MemberRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         precision: Fabric's name of the arithmetic; None for the run's.
         seed: of its head, order, augmentation and dropout.
         configuration: of a grid, whose row it is; for the report.
+        source: where that row is published.
     """
 
     name: str
@@ -91,9 +92,11 @@ class MemberRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     precision: str | None = None
     seed: int = 0
     configuration: str = ""
+    source: str = ""
 
     def __post_init__(self) -> None:
         require_field(len(self.stages) >= 1, f"member {self.name!r} without stages", "at least one")
+        require_keepable(self.keep, self.stages)
         require_field(is_folder_name(self.name), f"a member named {self.name!r}", "a name that can be a folder's")
         require_field(self.heldout_fold >= 0, f"a held-out fold of {self.heldout_fold}", "0 or more")
         require_field(0 <= self.seed < 2**63, f"a seed of {self.seed}", "a seed in [0, 2**63)")
@@ -108,12 +111,14 @@ class TeachRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         members: one or more; each leaves one of the folds out.
         one_a_fold: whether those that leave out the same fold are candidates, of which the ensemble has the best
             (`teach_results.best_of_folds`).
+        compared: configurations that are trained and reported beside the others, and never chosen.
     """
 
     name: str
     data: DataRecipe
     members: tuple[MemberRecipe, ...]
     one_a_fold: bool = False
+    compared: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require_field(is_folder_name(self.name), f"a recipe named {self.name!r}", "a name that can be a folder's")
@@ -152,6 +157,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Attributes:
         member: its name.
         configuration: its row of the grid.
+        source: where that row is published.
         fold: the one it left out.
         checkpoint: the held-out figure by which its epoch was kept: ``loss``, ``r2``, ...; empty for the last epoch.
         epoch: which that is, from 1.
@@ -164,6 +170,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     member: str
     configuration: str
+    source: str
     fold: int
     checkpoint: str
     epoch: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ __all__ = [
     "LOW",
     "OUT_OF_FOLD",
     "SELECTION",
+    "NothingLearnedError",
     "TeachData",
     "Trained",
     "agreement",
@@ -41,6 +41,10 @@ __all__ = [
 OUT_OF_FOLD, SELECTION = "out_of_fold.csv", "selection.csv"
 LOW, HIGH = 0.0, 100.0
 _PARTS = 5
+
+
+class NothingLearnedError(DataError):
+    """A member's scores do not rise with the opinions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +84,35 @@ class Trained:
     agreement: float
 
 
-def best_of_folds(trained: Sequence[Trained]) -> list[Trained]:
+def best_of_folds(recipe: TeachRecipe, trained: Sequence[Trained]) -> list[Trained]:
     """Of each fold the member with the greatest mean of PLCC and SRCC on it, in the folds' order; of equals the first.
 
     Source: "An Ensemble of ConvNeXt Models for Perceptual Quality Assessment of Filtered Images", VCIP 2025. The choice
     flatters the fold's figures; the selection part, which has no part in it, judges what is chosen.
+
+    Raises:
+        DataError: of a fold no candidate has learned anything.
     """
-    folds = sorted({one.member.heldout_fold for one in trained})
-    of_fold = {fold: [one for one in trained if one.member.heldout_fold == fold] for fold in folds}
-    return [max(of_fold[fold], key=lambda one: one.agreement) for fold in folds]
+    chosen = []
+    for fold in sorted({member.heldout_fold for member in recipe.members}):
+        candidates = [
+            one
+            for one in trained
+            if one.member.heldout_fold == fold and one.member.configuration not in recipe.compared
+        ]
+        if not candidates:
+            raise DataError(
+                f"fold {fold}, of which no candidate learned anything",
+                expected="at least one whose scores rise with the opinions",
+                mend="train longer or at other rates, in a new run",
+            )
+        chosen.append(max(candidates, key=lambda one: one.agreement))
+    return chosen
 
 
 def agreement(said: NDArray[np.float64], mos: NDArray[np.float64]) -> float:
-    """Mean of PLCC and SRCC; minus infinity where one of them is not defined."""
-    try:
-        return (plcc(said, mos) + srcc(said, mos)) / 2
-    except DataError:
-        return -math.inf
+    """Mean of PLCC and SRCC."""
+    return (plcc(said, mos) + srcc(said, mos)) / 2
 
 
 def fit_member_map(
@@ -111,7 +127,7 @@ def fit_member_map(
         opinion = raw if transform is None else transform.apply(raw)
         fitted = fit_sigmoid(opinion, LOW + (HIGH - LOW) * unit_mos, LOW, HIGH, fitted_on=fitted_on)
     except DataError as error:
-        raise DataError(
+        raise NothingLearnedError(
             f"{member.name}, whose scores of {fitted_on} do not rise with the opinions ({error.got})",
             expected="a member that has learned something",
             mend="train it longer or at other rates, in a new run; what it has is kept in its resume.pt",
@@ -182,6 +198,7 @@ def _candidate(one: Trained, data: TeachData, *, chosen: bool) -> Candidate:
     return Candidate(
         member=one.member.name,
         configuration=one.member.configuration,
+        source=one.member.source,
         fold=one.member.heldout_fold,
         checkpoint="" if kept is None else kept.figure,
         epoch=len(one.history) if kept is None else kept.epoch + 1,

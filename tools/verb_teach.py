@@ -264,7 +264,7 @@ def _tell_candidates(report: TeachReport) -> None:
     rows = [
         (
             str(one.fold),
-            one.configuration or one.member,
+            f"{one.configuration or one.member} ({one.source})",
             one.checkpoint or "last",
             str(one.epoch),
             *(f"{one.out_of_fold[name]:.3f}" for name in ("plcc", "srcc")),

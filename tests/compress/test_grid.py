@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from edgeiqa.compress import teach, teach_results
 from edgeiqa.compress.checkpoint import RECORD_NAME
 from edgeiqa.compress.grid import Configuration, GridRecipe
 from edgeiqa.compress.models.records import Linear, Mlp
@@ -16,7 +18,7 @@ from edgeiqa.compress.stages import Augmentation, Cosine, ScoreLosses, rate_fact
 from edgeiqa.compress.teach import CANDIDATES, MEMBERS, OUT_OF_FOLD, SELECTION
 from edgeiqa.compress.teach_records import DataRecipe, TeachReport
 from edgeiqa.compress.teachers import Teacher, load_teacher
-from edgeiqa.runtime.errors import RecordError
+from edgeiqa.runtime.errors import DataError, RecordError
 from edgeiqa.tools.verb_teach import read_recipe
 
 from .grey_planes import BACKBONE, QUICK, SIDE, write_photographs
@@ -63,8 +65,15 @@ def test_every_configuration_on_every_fold() -> None:
     assert other.stages[0].schedule == Cosine() and not other.stages[0].augmentation.flip
 
 
+def test_what_a_configuration_does_not_say_is_the_stages() -> None:
+    bare = Configuration(name="bare", source="a paper")
+    (member, *_) = replace(GRID, configurations=(bare,)).expanded().members
+    assert member.stages == (replace(QUICK, name="bare"),) and member.source == "a paper"
+
+
 def test_names_are_there_once_and_can_be_folders() -> None:
-    for configurations in ((), (PLAIN, PLAIN), (replace(PLAIN, name="a/b"),)):
+    only = replace(PLAIN, compared=True)
+    for configurations in ((), (PLAIN, PLAIN), (replace(PLAIN, name="a/b"),), (only,)):
         with pytest.raises(RecordError):
             replace(GRID, configurations=configurations)
 
@@ -96,6 +105,34 @@ def test_a_folds_member_is_its_best_candidate(taught: tuple[Path, Path, TeachRep
     with (folder / SELECTION).open(newline="") as file:
         header = next(csv.reader(file))
     assert header == ["image", "sha256", "mos", *(one.member for one in report.members), "ensemble"]
+
+
+def test_what_learned_nothing_or_is_for_comparison_is_not_chosen(
+    taught: tuple[Path, Path, TeachReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photographs, _, report = taught
+    fold = teach_results.fit_member_map
+    dead = {one.member for one in report.candidates if one.chosen}
+
+    def fit_member_map(raw: Any, mos: Any, member: Any, *rest: Any) -> Any:
+        return fold(-raw if member.name in dead else raw, mos, member, *rest)
+
+    for module in (teach_results, teach):
+        monkeypatch.setattr(module, "fit_member_map", fit_member_map)
+    watch = Watching()
+    again = run(photographs, tmp_path / "dead", GRID.expanded(), watch=watch)
+    assert {one.member for one in again.candidates} == {one.member for one in report.candidates} - dead
+    assert sum("is no candidate" in line for line in watch.said) == len(dead)
+    with pytest.raises(DataError, match="of which no candidate learned anything"):
+        run(photographs, tmp_path / "dead", replace(GRID.expanded(), compared=("plain", "other")))
+
+
+def test_a_choice_that_was_made_otherwise_is_put_right(taught: tuple[Path, Path, TeachReport]) -> None:
+    photographs, folder, report = taught
+    (other,) = [one.member for one in report.candidates if one.fold == 0 and not one.chosen]
+    (folder / CANDIDATES / other).rename(folder / MEMBERS / other)
+    assert run(photographs, folder, GRID.expanded()) == report
+    assert {home.name for home in (folder / MEMBERS).iterdir()} == {one.member for one in report.members}
 
 
 def test_it_teaches_with_the_members_alone(taught: tuple[Path, Path, TeachReport]) -> None:

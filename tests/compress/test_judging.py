@@ -44,6 +44,9 @@ def test_ranges_count_alike_however_many_they_hold() -> None:
     said = mos + np.array([0.2, *[0.1] * 30, 0.0, 0.0, -0.3])
     figures = heldout_figures(said, held(mos, None), MSE, ranges=5)
     assert figures["heldout_range_mse"] == pytest.approx(400 + 0 + 100 + 0 + 900)
+    # A range without photographs has no part in it.
+    few = heldout_figures(said[:-1], held(mos[:-1], None), MSE, ranges=5)
+    assert few["heldout_range_mse"] == pytest.approx(400 + 0 + 100 + 0)
 
 
 def test_one_score_for_all_and_scores_that_are_none() -> None:

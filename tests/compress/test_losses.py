@@ -120,8 +120,11 @@ def test_weighted_mse_by_hand() -> None:
     score, mos = torch.tensor([0.1, 0.5], dtype=torch.float64), torch.tensor([0.0, 0.7], dtype=torch.float64)
     loss = partial(weighted_mse_loss, height=3.0, distance=0.2, width=0.1)
     a, b = end_weight(mos, height=3.0, distance=0.2, width=0.1).tolist()
-    assert float(loss(score, mos)) == pytest.approx((a * 0.01 + b * 0.04) / (a + b))
+    assert float(loss(score, mos)) == pytest.approx((a * 0.01 + b * 0.04) / 2)
     both = loss(score, mos, weight=torch.tensor([1.0, 3.0]))
-    assert float(both) == pytest.approx((a * 0.01 + 3 * b * 0.04) / (a + 3 * b))
+    assert float(both) == pytest.approx((a * 0.01 + 3 * b * 0.04) / 4)
+    # A batch of one end alone still counts more than the plain error.
+    end = loss(score[:1], mos[:1])
+    assert float(end) == pytest.approx(a * 0.01) and a > 3
     plain = weighted_mse_loss(score, mos, height=0.0, distance=0.2, width=0.1)
     assert float(plain) == pytest.approx(float(mse_loss(score, mos)))

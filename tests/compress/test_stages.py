@@ -20,6 +20,7 @@ from edgeiqa.compress.stages import (
     Stage,
     WarmRestarts,
     rate_factor,
+    require_keepable,
 )
 from edgeiqa.runtime.errors import RecordError
 from hypothesis import given
@@ -307,3 +308,13 @@ def test_whether_a_score_loss_counts() -> None:
     assert ScoreLosses().any
     assert ScoreLosses(mse=0.5, huber=0.0, plcc=0.0).any
     assert not ScoreLosses(mse=0.0, huber=0.0, plcc=0.0).any
+
+
+def test_losses_that_differ_are_no_figure_to_keep_a_checkpoint_by() -> None:
+    mse, huber = Stage(losses=ScoreLosses(mse=1.0, huber=0.0)), Stage()
+    for keep in ("least_loss", "two_checkpoints"):
+        require_keepable(keep, (huber, huber))
+        for stages in ((mse, huber), (Stage(losses=ScoreLosses(huber=0.0, plcc=0.0)),)):
+            with pytest.raises(RecordError, match="whose losses differ"):
+                require_keepable(keep, stages)
+    require_keepable("greatest_r2", (mse, huber))
