@@ -49,10 +49,18 @@ __all__ = [
 OUT_OF_FOLD_NAME = "out_of_fold.csv"
 SELECTION_NAME = "selection.csv"
 _RECORD_NAME = "checkpoint.json"
+_RUN_NAME = "run.json"
 _KINDS = (
     "a run of edgeiqa teach, a checkpoint's folder or a folder of them, MODULE:FACTORY, timm:NAME@FILE, "
     "torchvision:NAME@FILE, NAME.eiqa, NAME.onnx, NAME.csv, or default"
 )
+
+
+class _Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What is read here of what a run says of itself."""
+
+    kind: str
+    finished: str | None = None
 
 
 class _Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +96,8 @@ def load_teacher(spec: str, *, device: str = "auto", threads: int | None = None)
         A `Teacher`, or a `ScoreTable` for a CSV.
 
     Raises:
-        UsageError: the name is none of these, or asks for what its kind does not take.
+        UsageError: the name is none of these, asks for what its kind does not take, or is a teach run's that has no
+            member yet.
         ModelError, BundleError, EngineError: it cannot be loaded.
         DataError: a table is not as stated, or a run whose parts do not agree.
         MissingExtraError: a library that it needs is not installed.
@@ -282,6 +291,12 @@ def _from_folder(folder: Path, device: str) -> Teacher:
         else sorted(entry for entry in inside.iterdir() if (entry / _RECORD_NAME).is_file())
     )
     if not checkpoints:
+        if _is_unfinished(folder):
+            raise UsageError(
+                f"{folder}, a run of edgeiqa teach that is not finished",
+                expected="a finished run, or a checkpoint's folder",
+                mend=f"let it finish: edgeiqa teach --resume {folder}",
+            )
         raise ModelError(
             f"{folder}, which holds {sorted(entry.name for entry in inside.iterdir())[:10]}",
             expected=f"a run of edgeiqa teach (members/NAME/{_RECORD_NAME}), a checkpoint, or a folder of checkpoints",
@@ -294,6 +309,17 @@ def _from_folder(folder: Path, device: str) -> Teacher:
     if is_run:
         _require_heldout(folder, members)
     return Teacher(name=folder.resolve().name, members=members, folds=folds, folds_known=is_run)
+
+
+def _is_unfinished(folder: Path) -> bool:
+    """Whether a folder without members is a teach run's all the same; those of a grid are candidates until its end."""
+    if (folder / "candidates").is_dir():
+        return True
+    try:
+        run = msgspec.json.decode((folder / _RUN_NAME).read_bytes(), type=_Run)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+    return run.kind == "teach" and run.finished is None
 
 
 def _read_folds(run: Path) -> dict[str, Part]:

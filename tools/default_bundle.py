@@ -15,8 +15,8 @@ import click
 import msgspec
 
 from ..compress.checkpoint import RECORD_NAME
-from ..compress.teach import MEMBERS
-from ..compress.teach_records import DataRecipe, TeachRecipe
+from ..compress.teach import MEMBERS, REPORT
+from ..compress.teach_records import DataRecipe, TeachRecipe, TeachReport
 from ..export.fuse import fold_batch_norms, round_to_fp16
 from ..export.gate import PARITY_TOLERANCE, write_gated
 from ..export.pack import CARD_NAME, golden_photographs, pack
@@ -104,8 +104,8 @@ def _licence(data: DataRecipe) -> str:
     return f"weights: Apache-2.0; photographs: {data.licence}"
 
 
-def _recipe_of(folder: Path) -> TeachRecipe:
-    """The recipe of a run of `teach`, each of whose members is trained.
+def _ensemble_of(folder: Path) -> tuple[TeachRecipe, tuple[str, ...]]:
+    """The recipe of a run of `teach`, and the names of its ensemble's members, each of which is trained.
 
     Raises:
         UsageError: it is no such run, or a member is missing.
@@ -117,20 +117,35 @@ def _recipe_of(folder: Path) -> TeachRecipe:
         recipe = msgspec.convert(run.settings.get("recipe"), TeachRecipe)
     except msgspec.ValidationError as error:
         raise UsageError(f"{folder}: {error}", expected="a run of teach", mend="name its folder") from error
-    missing = [member.name for member in recipe.members if not (folder / MEMBERS / member.name / RECORD_NAME).is_file()]
+    # Of a grid the recipe names the candidates, and the report those that were chosen.
+    names = _chosen(folder) if recipe.one_a_fold else tuple(member.name for member in recipe.members)
+    missing = [name for name in names if not (folder / MEMBERS / name / RECORD_NAME).is_file()]
     if missing:
         raise UsageError(
             f"{folder} without {', '.join(missing)}",
             expected="every member",
             mend=f"let it finish: edgeiqa teach --resume {folder}",
         )
-    return recipe
+    return recipe, names
+
+
+def _chosen(folder: Path) -> tuple[str, ...]:
+    path = folder / REPORT
+    try:
+        report = msgspec.json.decode(path.read_bytes(), type=TeachReport)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} ({error})",
+            expected="the report of a finished run, which names each fold's member",
+            mend=f"let it finish: edgeiqa teach --resume {folder}",
+        ) from error
+    return tuple(one.member for one in report.members)
 
 
 def _pack(run: Path, output: Path, images: Path, card: Path | None, overwrite: bool) -> None:
     refuse_existing(output, overwrite=overwrite)
-    recipe = _recipe_of(run)
-    members = [released(member) for member in load_trained([run / MEMBERS / one.name for one in recipe.members])]
+    recipe, names = _ensemble_of(run)
+    members = [released(member) for member in load_trained([run / MEMBERS / name for name in names])]
     packing = pack(
         output.stem,
         [export_member(member, ("onnx",), "fp16") for member in members],

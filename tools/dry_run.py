@@ -14,11 +14,14 @@ import click
 from .show import print_json
 
 if TYPE_CHECKING:
+    import numpy as np
     from lightning.fabric import Fabric
+    from numpy.typing import NDArray
 
     from ..compress.data.dataset import Dataset
     from ..compress.distill import TransferPhotographs
     from ..compress.distill_records import DistillRecipe
+    from ..compress.stages import Stage
     from ..compress.step_time import StepTime
     from ..compress.teach_records import TeachRecipe
     from ..compress.teacher_members import ScoreTable, Teacher
@@ -35,7 +38,8 @@ class Expected:
         teacher_seconds: of filling the teacher cache; 0 where it is full or there is none.
         peak_rss_mib: largest resident set while the steps were taken; None where the system does not say it.
         peak_device_mib: most memory of the accelerator that they took; None without one that says it.
-        disk_bytes: at the most at one time: views, states, checkpoints, and what the teacher cache grows by.
+        disk_bytes: at the most at one time: views, states, checkpoints (those of its best epochs that a training keeps
+            until it ends, too), and what the teacher cache grows by.
         free_bytes: on the disk of the run's folder.
         lines: for people, a line a network.
     """
@@ -70,13 +74,14 @@ def teach_estimate(
         ModelError: a network that cannot be built.
     """
     from ..compress.data.view_store import store_bytes
+    from ..compress.keeping import CRITERIA
     from ..compress.step_time import measure_step
     from ..compress.teach import divide, member_system
     from ..profiles.latency import peak_rss_mib
 
     split = divide(recipe, dataset)
-    total = sum(len(fold) for fold in split.folds)
-    seconds, weights, lines = 0.0, 0, []
+    mos = dataset.unit_mos
+    seconds, weights, going_on, lines = 0.0, 0, 0, []
     stores = {}
     # Members of one network differ in their folds and seeds, which cost nothing.
     measured: dict[tuple[object, ...], StepTime] = {}
@@ -84,15 +89,19 @@ def teach_estimate(
         system = member_system(member)
         stores[system.preprocess] = store_bytes(len(dataset.photos), system.preprocess)
         heldout = len(split.folds[member.heldout_fold])
-        spent, parameters = 0.0, 0
+        others = (fold for place, fold in enumerate(split.folds) if place != member.heldout_fold)
+        opinions = mos[[row for fold in others for row in fold]]
+        spent, parameters, states = 0.0, 0, 0
         for stage in member.stages:
             alike = (system, member.precision, stage.parameters, stage.batch, stage.augmentation.crop)
             if alike not in measured:
                 measured[alike] = measure_step(system, stage, fabric(member.precision))
             taken = measured[alike]
-            steps = (total - heldout) // stage.batch
+            steps = _photographs_an_epoch(stage, opinions) // stage.batch
             spent += stage.epochs * (steps * taken.step_seconds + heldout * taken.look_seconds)
-            parameters = taken.parameters
+            parameters, states = taken.parameters, 2 * taken.state_bytes
+        # One member is trained at a time, and what only its training needs is removed after it.
+        going_on = max(going_on, states + 4 * parameters * len(CRITERIA[member.keep]))
         weights += 4 * parameters
         seconds += spent
         lines.append(f"{member.name}: {member.backbone} {member.width}x{member.height}, {_time(spent)}")
@@ -101,10 +110,19 @@ def teach_estimate(
         teacher_seconds=0.0,
         peak_rss_mib=peak_rss_mib(),
         peak_device_mib=_device_mib(measured.values()),
-        disk_bytes=sum(stores.values()) + weights + 2 * max(taken.state_bytes for taken in measured.values()),
+        disk_bytes=sum(stores.values()) + weights + going_on,
         free_bytes=free_bytes(folder),
         lines=tuple(lines),
     )
+
+
+def _photographs_an_epoch(stage: Stage, opinions: NDArray[np.float64]) -> int:
+    """All that are learned from, or as many as a stage with cross-sampling draws by their opinions in [0, 1]."""
+    from ..compress.data.cross_sampling import draws, range_counts
+
+    if stage.sampling is None:
+        return len(opinions)
+    return sum(draws(range_counts(opinions, stage.sampling.ranges), stage.sampling))
 
 
 def distill_estimate(

@@ -10,12 +10,28 @@ from ..profiles.budget import Budget, Quantity, Violation
 from ..profiles.cost import Convention, Cost, total_cost
 from ..profiles.ptflops_cost import count_in
 from ..runtime.errors import BudgetError
+from .export_flags import is_plain
 
 if TYPE_CHECKING:
-    from ..runtime.manifest import Manifest
+    from ..export.kinds import Kind
+    from ..runtime.manifest import Manifest, Precision, StoredAs
     from .packing import Trained
 
-__all__ = ["count_members", "hold_exported", "hold_graphs", "hold_members"]
+__all__ = ["bytes_a_weight", "count_members", "hold_exported", "hold_graphs", "hold_members"]
+
+
+_STORED: dict[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
+"""Bytes of a weight in a file, by the precision of the arithmetic."""
+
+
+def bytes_a_weight(kinds: Sequence[Kind], store: StoredAs) -> int:
+    """Bytes of a weight in the file of the kind that takes most: the others lie beside it, so a file has no fewer.
+
+    Args:
+        kinds: that are exported, at least one.
+        store: of the weights of those that are the network as it is.
+    """
+    return max(_STORED[store if is_plain(kind) else kind.precision] for kind in kinds)
 
 
 def count_members(members: Sequence[Trained], convention: Convention = "strict") -> Cost:

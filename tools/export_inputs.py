@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..runtime.errors import UsageError
 from ..runtime.manifest import Combine, Mean, Median, WeightedMean
-from .export_members import keep_members, refuse_members
+from .export_members import Within, keep_members, refuse_members
 from .options import parse_size
 from .runs import finished_runs, newest_run
 from .show import say
@@ -15,7 +15,6 @@ from .weights_option import parse_weights
 
 if TYPE_CHECKING:
     from ..export.pack import Photograph
-    from ..profiles.budget import Budget
     from .packing import Trained
 
 __all__ = ["find_members", "only_bundle", "parse_combine", "read_golden"]
@@ -54,11 +53,11 @@ def find_members(
     runs: Path,
     *,
     kept: str | None = None,
-    budget: Budget | None = None,
+    within: Within | None = None,
 ) -> tuple[list[Trained], list[Path]]:
     """The networks that a call names, and the folders of those that are checkpoints.
 
-    Of a teach run only those that ``kept`` keeps (`export_members.keep_members`), if it is given.
+    Of a teach run only those that ``kept`` keeps (`export_members.keep_members`), if it is given; chosen ``within``.
     """
     from .packing import find_checkpoints, load_trained
 
@@ -83,7 +82,7 @@ def find_members(
     if kept is not None:
         if len(inputs) > 1:
             refuse_members(kept, f"{len(inputs)} inputs")
-        folders = keep_members(inputs[0], folders, kept, budget)
+        folders = keep_members(inputs[0], folders, kept, within or Within())
     return load_trained(folders), folders
 
 

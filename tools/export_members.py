@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,27 @@ from .show import say
 
 if TYPE_CHECKING:
     from ..profiles.budget import Budget
+    from ..profiles.cost import Convention, Cost
+    from .export_test_time import ViewImages
 
-__all__ = ["keep_members", "refuse_members"]
+__all__ = ["Within", "keep_members", "refuse_members"]
 
 _BEST = "best"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Within:
+    """What members that are chosen keep within.
+
+    Attributes:
+        budget: whose multiply-adds and bytes; None for no limit.
+        images: that are cut of each view at test time, all of which are counted; None for the view alone.
+        bytes_a_weight: of the file (`export_budget.bytes_a_weight`).
+    """
+
+    budget: Budget | None = None
+    images: ViewImages | None = None
+    bytes_a_weight: int = 4
 
 
 def refuse_members(members: str | None, source: str) -> None:
@@ -33,15 +51,15 @@ def refuse_members(members: str | None, source: str) -> None:
         )
 
 
-def keep_members(run: Path, folders: Sequence[Path], members: str, budget: Budget | None) -> list[Path]:
+def keep_members(run: Path, folders: Sequence[Path], members: str, within: Within) -> list[Path]:
     """The checkpoints of a teach run that ``--members`` keeps; they are said, with their SRCC on the selection part.
 
     Args:
         run: its folder.
         folders: its checkpoints, each named as its member.
-        members: how many: those that forward selection takes on the run's selection part, within the budget. Or their
+        members: how many: those that forward selection takes on the run's selection part, within the limits. Or their
             names with commas between. Or ``best``: as many as score best there.
-        budget: whose multiply-adds they keep, if they are chosen; None for no limit.
+        within: the limits of what is chosen.
 
     Returns:
         Some of ``folders``: chosen ones in their order, named ones as they are named.
@@ -49,6 +67,7 @@ def keep_members(run: Path, folders: Sequence[Path], members: str, budget: Budge
     Raises:
         UsageError: it is no teach run of several members, has no such member, or fewer of them.
         BudgetError: so many are not within the budget.
+        ModelError, RecordError: of such members no such images can be cut.
         DataError: the run's table of scores cannot be read, or nothing can be chosen by it.
     """
     if not ((run / RUN_NAME).is_file() and read_run(run).kind == "teach"):
@@ -56,7 +75,7 @@ def keep_members(run: Path, folders: Sequence[Path], members: str, budget: Budge
     if len(folders) < 2:
         refuse_members(members, f"{run}, a run of one member")
     if members == _BEST or members.isdecimal():
-        return _chosen(run, folders, members, budget)
+        return _chosen(run, folders, members, within)
     by_name = {folder.name: folder for folder in folders}
     names = [name.strip() for name in members.split(",")]
     unknown = [name for name in names if name not in by_name]
@@ -71,7 +90,7 @@ def keep_members(run: Path, folders: Sequence[Path], members: str, budget: Budge
     return [by_name[name] for name in names]
 
 
-def _chosen(run: Path, folders: Sequence[Path], members: str, budget: Budget | None) -> list[Path]:
+def _chosen(run: Path, folders: Sequence[Path], members: str, within: Within) -> list[Path]:
     from ..profiles.member_choice import choose_members
 
     count = None if members == _BEST else int(members)
@@ -82,12 +101,21 @@ def _chosen(run: Path, folders: Sequence[Path], members: str, budget: Budget | N
             mend="correct it, or write best",
         )
     known = _scores(run, folders)
-    limit = None if budget is None else budget.macs
-    macs = None if budget is None or limit is None else _macs(known.names, folders, budget)
-    choice = choose_members(known.names, known.scores, known.mos, macs=macs, most_macs=limit)
+    budget = within.budget
+    if budget is None or (budget.macs is None and budget.size_bytes is None):
+        choice = choose_members(known.names, known.scores, known.mos)
+    else:
+        costs = _costs(known.names, folders, within, budget.convention)
+        choice = choose_members(
+            *(known.names, known.scores, known.mos),
+            macs=[cost.macs for cost in costs],
+            size_bytes=[within.bytes_a_weight * cost.parameters for cost in costs],
+            most_macs=budget.macs,
+            most_size_bytes=budget.size_bytes,
+        )
     if count is not None and count > len(choice.curve):
         raise BudgetError(
-            f"--members {members}, of which forward selection takes {len(choice.curve)} within the multiply-adds of "
+            f"--members {members}, of which forward selection takes {len(choice.curve)} within "
             f"{'the budget' if budget is None else budget.name}",
             expected="a number of members that the budget lets be",
             mend=f"--members {len(choice.curve)}, --members best, or a larger budget",
@@ -132,10 +160,17 @@ def _scores(run: Path, folders: Sequence[Path]) -> SelectionScores:
     return known
 
 
-def _macs(names: Sequence[str], folders: Sequence[Path], budget: Budget) -> list[int]:
-    """Multiply-adds of each member in the budget's convention; loaded one at a time, as they may be large."""
+def _costs(names: Sequence[str], folders: Sequence[Path], within: Within, convention: Convention) -> list[Cost]:
+    """Of each member on all its images; loaded one at a time, as they may be large."""
     from .export_budget import count_members
     from .packing import load_trained
 
-    macs = {folder.name: count_members(load_trained([folder]), budget.convention).macs for folder in folders}
-    return [macs[name] for name in names]
+    costs = {}
+    for folder in folders:
+        member = load_trained([folder])
+        if within.images is not None:
+            from .export_test_time import several_images
+
+            member = several_images(member, within.images)
+        costs[folder.name] = count_members(member, convention)
+    return [costs[name] for name in names]

@@ -3,35 +3,85 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ..compress.models.network import build
-from ..compress.models.test_time import with_test_time
+from ..compress.models.test_time import TEST_TIME, USUAL_COUNT, with_test_time
 from ..compress.models.weights import NoWeights
+from ..runtime.errors import UsageError
 from .packing import Trained
 from .show import say
 
-__all__ = ["at_test_time"]
+__all__ = ["ViewImages", "at_test_time", "parse_test_time", "several_images"]
+
+_SEEDED = "seeded"
 
 
-def at_test_time(members: Sequence[Trained], name: str) -> list[Trained]:
-    """The same weights and score maps on the images that a name of `TEST_TIME` cuts; their provenance says it.
+@dataclass(frozen=True, slots=True)
+class ViewImages:
+    """What is cut of each view.
+
+    Attributes:
+        name: of `TEST_TIME`.
+        count: of ``seeded`` crops.
+    """
+
+    name: str
+    count: int = USUAL_COUNT
+
+    def __str__(self) -> str:
+        return f"{_SEEDED}:{self.count}" if self.name == _SEEDED else self.name
+
+
+def parse_test_time(text: str) -> ViewImages:
+    """A name of `TEST_TIME`; behind ``seeded`` there may be how many crops, ``seeded:N``.
 
     Raises:
-        ModelError: as `with_test_time`.
+        UsageError: it is none of these.
     """
-    several = [_several(member, name) for member in members]
+    seeded = re.fullmatch(rf"{_SEEDED}:(\d{{1,4}})", text, re.ASCII)
+    if seeded is not None:
+        return ViewImages(_SEEDED, int(seeded[1]))
+    if text not in TEST_TIME:
+        raise UsageError(
+            f"--test-time {text}",
+            expected=f"one of {', '.join(TEST_TIME)}, or {_SEEDED}:N for N crops",
+            mend=f"write one of these, such as flip or {_SEEDED}:4",
+        )
+    return ViewImages(text)
+
+
+def at_test_time(members: Sequence[Trained], images: ViewImages) -> list[Trained]:
+    """As `several_images`, and it is said.
+
+    Raises:
+        ModelError, RecordError: as `with_test_time`.
+    """
+    several = several_images(members, images)
     say(
-        f"test-time augmentation, {name}: {_images(several[0])} images instead of {_images(members[0])}. The score "
+        f"test-time augmentation, {images}: {_images(several[0])} images instead of {_images(members[0])}. The score "
         "maps were fitted without it; edgeiqa calibrate BUNDLE --data mos.csv fits them again"
     )
     return several
 
 
-def _several(member: Trained, name: str) -> Trained:
-    network = build(with_test_time(member.network.system, name), weights=NoWeights())
+def several_images(members: Sequence[Trained], images: ViewImages) -> list[Trained]:
+    """The same weights and score maps on the images that are cut; their provenance says it.
+
+    Raises:
+        ModelError, RecordError: as `with_test_time`.
+    """
+    return [_several(member, images) for member in members]
+
+
+def _several(member: Trained, images: ViewImages) -> Trained:
+    system = with_test_time(member.network.system, images.name, count=images.count)
+    network = build(system, weights=NoWeights())
     network.load_state_dict(member.network.state_dict(), strict=True)
-    return dataclasses.replace(member, network=network.eval(), provenance={**member.provenance, "test_time": name})
+    provenance = {**member.provenance, "test_time": str(images)}
+    return dataclasses.replace(member, network=network.eval(), provenance=provenance)
 
 
 def _images(member: Trained) -> int:

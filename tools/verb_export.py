@@ -15,7 +15,7 @@ from ..runtime.errors import UsageError
 from ..runtime.manifest import Precision, StoredAs, Target
 from .export_flags import is_plain, refuse_unused
 from .export_inputs import find_members, only_bundle, parse_combine, read_golden
-from .export_members import refuse_members
+from .export_members import Within, refuse_members
 from .options import (
     PathArgument,
     budget_of,
@@ -75,7 +75,7 @@ _PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
 @click.option("--weights", help="Of --system or --backbone: hub, lite, none, or a file.")
 @click.option(
     "--test-time",
-    type=click.Choice(["flip", "five", "ten", "nine"]),
+    metavar="flip|five|ten|nine|seeded[:N]",
     help="Score the mirror image too, or crops of 7/8: as many times the multiply-adds. [default: the view alone]",
 )
 @click.option(
@@ -85,7 +85,7 @@ _PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
     "--members",
     "kept",
     help="Of a teach run, which it keeps: how many (chosen on the selection part), names with commas between, or best: "
-    "as many as score best there. Choices are within the multiply-adds of --budget. [default: all]",
+    "as many as score best there. Choices are within the multiply-adds and bytes of --budget. [default: all]",
 )
 @click.option(
     "--images",
@@ -192,6 +192,7 @@ def export(
     require_libraries(_libraries(kinds, plain=plain), "compress,export")
     from ..export.convert import require_recipe
     from ..export.pack import golden_photographs
+    from .export_budget import bytes_a_weight
     from .export_options import conversion_options, parity_photographs, rank_limits
     from .export_show import tell_export
     from .export_steps import Quantization, export_kinds
@@ -201,6 +202,11 @@ def export(
 
         for target in chosen:
             load_device(device).require_target(target)
+    several = None
+    if test_time is not None:
+        from .export_test_time import at_test_time, parse_test_time
+
+        several = parse_test_time(test_time)
     bounds = with_device(budget, device)
     limits = None if bounds is None else budget_of(bounds)
     started = time.perf_counter()
@@ -227,17 +233,16 @@ def export(
     members: list[Trained] = []
     folders: list[Path] = []
     if path_of_bundle is None:
-        members, folders = find_members(inputs, system, backbone, size, weights, runs, kept=kept, budget=limits)
-        if test_time is not None:
-            from .export_test_time import at_test_time
-
-            members = at_test_time(members, test_time)
+        within = Within(budget=limits, images=several, bytes_a_weight=bytes_a_weight(kinds, cast("StoredAs", store)))
+        members, folders = find_members(inputs, system, backbone, size, weights, runs, kept=kept, within=within)
+        if several is not None:
+            members = at_test_time(members, several)
         source, name = _of_networks(members, golden_photos or golden_photographs(), combine, limits, bounds)
     else:
         refuse_members(kept, path_of_bundle.name)
-        if test_time is not None:
+        if several is not None:
             raise UsageError(
-                f"--test-time {test_time} with {path_of_bundle.name}, whose graphs take the images they were made for",
+                f"--test-time {several} with {path_of_bundle.name}, whose graphs take the images they were made for",
                 expected="it with a run, checkpoints, --backbone or --system",
                 mend="name the run or checkpoint that the bundle was made of",
             )

@@ -15,10 +15,13 @@ from ...runtime.preprocess import Crop, Flip, Operation
 from .backbones import has_fixed_size
 from .records import System
 
-__all__ = ["TEST_TIME", "with_test_time"]
+__all__ = ["TEST_TIME", "USUAL_COUNT", "with_test_time"]
 
 LEAST_SIDE = 32
 """Of a crop, in pixels: the coarsest features of most networks have one position there."""
+
+USUAL_COUNT = 8
+"""Of seeded crops, where nobody says how many."""
 
 _Cut = Callable[[int, int, int], Operation]
 """From a crop's width and height, in pixels, and a number of crops to the operation."""
@@ -34,7 +37,7 @@ TEST_TIME: dict[str, _Cut] = {
 mirror images too; at nine places, edge to edge; at ``count`` places of seed 0."""
 
 
-def with_test_time(system: System, name: str, *, count: int = 8, share: float = 7 / 8) -> System:
+def with_test_time(system: System, name: str, *, count: int = USUAL_COUNT, share: float = 7 / 8) -> System:
     """The same system, whose view is cut into T images; the weights of the one fit the other.
 
     The network turns each image into a vector and takes the vectors' mean (the fusion `Attention` lets the images

@@ -14,7 +14,7 @@ from edgeiqa.compress.distill_records import DistillRecipe
 from edgeiqa.compress.models import NoWeights, build, one_backbone
 from edgeiqa.compress.models.weights import LiteWeights
 from edgeiqa.compress.stages import Augmentation, OneCycle, ScoreLosses
-from edgeiqa.compress.teach import MEMBERS, member_system
+from edgeiqa.compress.teach import CANDIDATES, MEMBERS, REPORT, member_system
 from edgeiqa.compress.teach_records import DataRecipe, MemberRecipe, TeachRecipe
 from edgeiqa.runtime.bundle import Bundle
 from edgeiqa.runtime.errors import UsageError
@@ -27,6 +27,10 @@ from edgeiqa.tools.distill_recipe import convert_recipe
 from edgeiqa.tools.runs import finish_run, start_run
 from edgeiqa.tools.verb_teach import read_recipe
 
+from ..compress.grey_planes import write_photographs
+from ..compress.taught_planes import PHOTOGRAPHS
+from ..compress.taught_planes import run as teach
+from ..compress.test_grid import GRID
 from ..runtime.bundles import build as build_bundle
 from .command import save_photo
 
@@ -125,6 +129,29 @@ def test_a_run_becomes_a_bundle_that_says_how_it_was_made(tmp_path: Path) -> Non
     assert "CC0" in provenance.licence
     assert {artefact.stored_as for member in bundle.manifest.members for artefact in member.artefacts} == {"fp16"}
     assert verify(Scorer(bundle)).passed
+
+
+def test_of_a_grid_the_members_are_packed_and_not_the_candidates(tmp_path: Path) -> None:
+    recipe = GRID.expanded()
+    run = start_run(tmp_path, "teach", "grid", {"recipe": recipe, "data": "mos.csv", "images": "images"})
+    output = tmp_path / "made.eiqa"
+    with pytest.raises(UsageError, match=r"report\.json") as caught:
+        _packed(run, "--images", tmp_path, "-o", output)
+    assert f"edgeiqa teach --resume {run}" in caught.value.mend
+    write_photographs(tmp_path / "planes", PHOTOGRAPHS)
+    report = teach(tmp_path / "planes", run, recipe)
+    finish_run(run)
+    save_photo(tmp_path / "photos" / "0.jpg", 0)
+    _packed(run, "--images", tmp_path / "photos", "-o", output)
+    names = [member.name for member in Bundle.open(output).manifest.members]
+    assert names == [one.member for one in report.members]
+    assert len(names) == 2 and len(list((run / CANDIDATES).iterdir())) == 2
+    (run / MEMBERS / names[1] / "checkpoint.json").unlink()
+    with pytest.raises(UsageError, match=f"without {names[1]}"):
+        _packed(run, "--images", tmp_path / "photos", "-o", output, "--overwrite")
+    (run / REPORT).write_text("{}")
+    with pytest.raises(UsageError, match=r"report\.json"):
+        _packed(run, "--images", tmp_path / "photos", "-o", output, "--overwrite")
 
 
 def test_what_is_no_finished_run_of_teach_is_refused(tmp_path: Path) -> None:

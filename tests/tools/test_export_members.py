@@ -10,6 +10,7 @@ import pytest
 import torch
 from edgeiqa.compress.checkpoint import Checkpoint, save_checkpoint
 from edgeiqa.compress.models import NoWeights, build, one_backbone
+from edgeiqa.export.kinds import Kind
 from edgeiqa.profiles.budget import parse_budget
 from edgeiqa.profiles.metrics import srcc
 from edgeiqa.runtime.bundle import Bundle
@@ -18,8 +19,9 @@ from edgeiqa.runtime.manifest import Mean
 from edgeiqa.runtime.score_map import ScoreMap, Sigmoid
 from edgeiqa.runtime.scorer import Scorer
 from edgeiqa.tools import export_source
-from edgeiqa.tools.export_budget import count_members
-from edgeiqa.tools.export_members import keep_members
+from edgeiqa.tools.export_budget import bytes_a_weight, count_members
+from edgeiqa.tools.export_members import Within, keep_members
+from edgeiqa.tools.export_test_time import parse_test_time
 from edgeiqa.tools.packing import find_checkpoints, load_trained
 from edgeiqa.tools.runs import finish_run, start_run
 from PIL import Image
@@ -75,9 +77,14 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_source, "export_member", worked)
 
 
-def kept(run: Path, members: str, budget: str | None = None) -> str:
-    limits = None if budget is None else parse_budget(budget)
-    return "".join(folder.name for folder in keep_members(run, find_checkpoints(run), members, limits))
+def kept(run: Path, members: str, budget: str | None = None, *, test_time: str | None = None, weight: int = 4) -> str:
+    """The names of those that are kept; ``weight`` is its bytes."""
+    within = Within(
+        budget=None if budget is None else parse_budget(budget),
+        images=None if test_time is None else parse_test_time(test_time),
+        bytes_a_weight=weight,
+    )
+    return "".join(folder.name for folder in keep_members(run, find_checkpoints(run), members, within))
 
 
 def test_a_bundle_of_named_members_scores_as_their_mean(
@@ -138,11 +145,59 @@ def test_choices_are_within_the_multiply_adds_of_a_budget(run: Path) -> None:
     assert kept(run, "best", f"{2 * macs['a']}MACs") == kept(run, "2", f"{2 * macs['a']}MACs") == "ac"
     assert kept(run, "best", f"{2 * macs['a'] - 1}MACs") in ("a", "c")
     # A budget of something else does not choose.
-    assert kept(run, "1", "1MB") == "b"
+    assert kept(run, "1", "1ms") == "b"
     with pytest.raises(BudgetError, match="--members 3, of which forward selection takes 2 within"):
         kept(run, "3", f"{2 * macs['a']}MACs")
     with pytest.raises(BudgetError, match="none of which is within macs"):
         kept(run, "best", f"{macs['a'] - 1}MACs")
+
+
+def test_choices_are_within_the_bytes_of_a_budget(run: Path) -> None:
+    parameters = {count_members(load_trained([folder])).parameters for folder in find_checkpoints(run)}
+    (each,) = parameters
+    assert kept(run, "1", f"{4 * each}B") == kept(run, "best", f"{8 * each - 1}B") == "b"
+    assert len(kept(run, "2", f"{8 * each}B")) == 2
+    with pytest.raises(BudgetError, match="--members 2, of which forward selection takes 1 within"):
+        kept(run, "2", f"{8 * each - 1}B")
+    with pytest.raises(BudgetError, match="none of which is within size_bytes"):
+        kept(run, "best", f"{4 * each - 1}B")
+    # Weights of a byte leave room for four times as many.
+    assert kept(run, "4", f"{4 * each}B", weight=1) == "abcd"
+    macs = count_members(load_trained([run / "members" / "a"])).macs
+    # Two that the multiply-adds let be, of which the bytes let one.
+    both = f"{2 * macs}MACs,{4 * each}B"
+    assert kept(run, "best", f"{2 * macs}MACs,{8 * each}B") == "ac" and kept(run, "best", both) in ("a", "c")
+
+
+def test_a_weight_has_the_bytes_of_the_kind_that_takes_most() -> None:
+    whole, small = Kind("onnx", "fp32"), Kind("openvino", "int8")
+    assert [bytes_a_weight([kind], "fp32") for kind in (whole, Kind("openvino", "bf16"), small)] == [4, 2, 1]
+    assert bytes_a_weight([small, whole], "fp32") == 4 and bytes_a_weight([whole, small], "fp16") == 2
+    # Its graphs hold FP32's weights whatever --store says.
+    assert bytes_a_weight([Kind("tensorrt", "fp32")], "fp16") == 4
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_choice_knows_how_the_weights_are_stored(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    each = count_members(load_trained([run / "members" / "a"])).parameters
+    call = ("export", run, "--members", "3", "--budget", f"{7 * each}B")
+    require_refusal(edgeiqa(*call, "--store", "fp16", "--members", "4"), "selection takes 3 within", code=1)
+    require_refusal(edgeiqa(*call), "selection takes 1 within", code=1)
+
+
+def test_choices_count_the_images_of_test_time(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    macs = count_members(load_trained([run / "members" / "a"])).macs
+    # Twice but for the head, which runs once.
+    assert kept(run, "best", f"{2 * macs}MACs", test_time="flip") in ("a", "c")
+    assert kept(run, "best", f"{4 * macs}MACs", test_time="flip") == "ac"
+    with pytest.raises(BudgetError, match="none of which is within macs"):
+        kept(run, "1", f"{macs}MACs", test_time="flip")
+    monkeypatch.chdir(tmp_path)
+    # What is chosen passes the check of the networks that are exported.
+    ran = edgeiqa("export", run, "--members", "best", "--test-time", "flip", "--budget", f"{4 * macs}MACs")
+    assert (ran.code, ran.out) == (0, "ensemble.eiqa\n"), ran.err
+    assert [member.name for member in Bundle.open("ensemble.eiqa").manifest.members] == ["a", "c"]
 
 
 def test_named_members_need_no_table_and_chosen_ones_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,11 +11,14 @@ from edgeiqa.compress.checkpoint import load_checkpoint
 from edgeiqa.compress.models.network import QualityNet
 from edgeiqa.profiles.cost import count_module
 from edgeiqa.runtime.bundle import Bundle
+from edgeiqa.runtime.errors import UsageError
 from edgeiqa.runtime.preprocess import Crop, Flip
 from edgeiqa.runtime.scorer import Scorer
+from edgeiqa.runtime.splitmix import offsets
 from edgeiqa.runtime.verify import verify
 from edgeiqa.runtime.views import cut_views
 from edgeiqa.tools import export_source
+from edgeiqa.tools.export_test_time import parse_test_time
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -95,6 +98,32 @@ def test_crops_of_a_checkpoint_at_their_own_size(run_folder: Path, photos: Path,
     assert Scorer(bundle).raw(photo)["second"] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
+def test_as_many_seeded_crops_as_are_asked_for(run_folder: Path, photos: Path, in_folder: Path) -> None:
+    ran = edgeiqa("export", run_folder / "second", "--test-time", "seeded:3", "-o", "seeded.eiqa")
+    assert ran.code == 0 and "test-time augmentation, seeded:3: 3 images instead of 1" in ran.err
+    bundle = Bundle.open("seeded.eiqa")
+    (member,) = bundle.manifest.members
+    assert member.preprocess.views[0].operations[-1] == Crop(width=56, height=56, at="seeded", count=3)
+    assert bundle.manifest.provenance.notes["second"]["test_time"] == "seeded:3"
+    photo = Image.open(photos / "07.jpg")
+    _, network = load_checkpoint(run_folder / "second")
+    view = one_view(network, photo)
+    places = [offsets(0, index, 0, 64 - 56 + 1, 64 - 56 + 1) for index in range(3)]
+    crops = [view[top : top + 56, left : left + 56] for top, left in places]
+    expected = np.mean([raw_of(network, crop) for crop in crops])
+    assert Scorer(bundle).raw(photo)["second"] == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_eight_seeded_crops_where_no_number_is_given() -> None:
+    assert str(parse_test_time("seeded")) == "seeded:8" and str(parse_test_time("ten")) == "ten"
+
+
+@pytest.mark.parametrize("text", ["", "mirror", "seeded:", "seeded:-1", "seeded:x", "seeded:2.5", "five:5", "Flip"])
+def test_other_words_are_refused_with_those_there_are(text: str) -> None:
+    with pytest.raises(UsageError, match="flip, five, ten, nine, seeded, or seeded:N"):
+        parse_test_time(text)
+
+
 def test_int8_of_mirror_images_is_calibrated_and_gated(in_folder: Path) -> None:
     data = save_labelled(in_folder / "data", 60)
     parts: dict[str, int | str] = {f"{place:02}.jpg": place % 2 if place >= 32 else "selection" for place in range(60)}
@@ -129,7 +158,9 @@ REFUSALS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("--backbone", "test_efficientnet", "--size", "35x40", "--weights", "none", "--test-time", "nine"),
         ("crops of 31x35", "at least 32"),
     ),
-    "another name": (("{run}", "--test-time", "seeded"), ("'seeded'", "flip")),
+    "another name": (("{run}", "--test-time", "mirror"), ("--test-time mirror", "flip, five, ten, nine, seeded")),
+    "no crop": (("{run}", "--test-time", "seeded:0"), ("0 seeded crops", "1 to 256")),
+    "more crops than a view has": (("{run}", "--test-time", "seeded:300"), ("300 seeded crops", "1 to 256")),
 }
 
 
