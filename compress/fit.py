@@ -229,7 +229,7 @@ class _Training:
         fabric = self.fabric
         step_seed = [self.seed, self.stage_index, self.epoch, self.step, fabric.global_rank]
         drawn = int(np.random.default_rng([*step_seed, 1]).integers(2**62))
-        torch.manual_seed(drawn)
+        _seed(fabric.device, drawn)
         whole = self.epoch >= stage.epochs - stage.augmentation.whole_epochs
         views, targets = self.examples.draw(rows[fabric.global_rank :: fabric.world_size], len(self.history), whole)
         inputs = [
@@ -372,6 +372,13 @@ class _Training:
 def _gathered(fabric: Fabric, tensor: Tensor, *, sync_grads: bool) -> Tensor:
     """``[n, ...]`` of each process to the batch ``[world * n, ...]``."""
     return cast("Tensor", fabric.all_gather(tensor, sync_grads=sync_grads)).flatten(0, 1)
+
+
+def _seed(device: torch.device, drawn: int) -> None:
+    # `torch.manual_seed` seeds every kind of device: for one that is not there it keeps each call, with its stack.
+    torch.default_generator.manual_seed(drawn)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(drawn)
 
 
 def _set_training(network: QualityNet, stage: Stage) -> None:
