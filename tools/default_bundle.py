@@ -48,8 +48,8 @@ _COMMANDS = (
 )
 _STUDENT_COMMANDS = (
     "edgeiqa distill --recipe recipes/default_student.toml --teacher default --data DIR/mos.csv --images DIR/images "
-    "--split train -o runs/student",
-    "edgeiqa export runs/student --precision int8 -o exported.eiqa",
+    "--selection 0.05 -o runs/student",
+    "edgeiqa export runs/student --precision int8 --max-srcc-drop 0.06 -o exported.eiqa",
     "python -m edgeiqa.tools.default_bundle student exported.eiqa --recipe recipes/default_ensemble.toml "
     "--card docs/default-bundle.md -o default.eiqa",
 )

@@ -9,6 +9,7 @@ import torch
 from edgeiqa.compress.checkpoint import Checkpoint, save_checkpoint
 from edgeiqa.compress.models import NoWeights, build, one_backbone
 from edgeiqa.runtime.score_map import ScoreMap, Sigmoid
+from edgeiqa.tools import export_source
 
 from .command import edgeiqa, save_photo
 
@@ -60,3 +61,21 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(20):
         save_photo(folder / f"{seed:02}.jpg", seed, blur=seed % 3, size=(120 + 4 * seed, 90))
     return folder
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder that is empty."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exporting a network fails the test: what can be refused is refused before."""
+
+    def worked(*_: object) -> None:
+        raise AssertionError("a network was exported before the call was refused")
+
+    monkeypatch.setattr(export_source, "export_member", worked)
+    monkeypatch.setattr(export_source, "float_model", worked)

@@ -193,5 +193,6 @@ def test_the_default_bundle_is_one_small_int8_student() -> None:
     assert (artefact.target, artefact.precision) == ("onnx", "int8")
     gates = {gate.kind: gate for gate in artefact.gates}
     assert gates["rank"].passed and gates["rank"].report["srcc"] >= 0.99
-    assert gates["rank"].report["photos"] == 112 and gates["rank"].report["srcc_drop"]["high"] <= 0.03
+    # It learned from all of the 930 photographs but these, so few that the interval of what INT8 lost is wide.
+    assert gates["rank"].report["photos"] == 46 and gates["rank"].report["srcc_drop"]["high"] <= 0.06
     assert bundle.size_bytes <= 6_000_000 and bundle.size_bytes + ensemble.size_bytes <= 16_000_000

@@ -17,7 +17,6 @@ from edgeiqa.runtime.scorer import Scorer
 from edgeiqa.runtime.splitmix import offsets
 from edgeiqa.runtime.verify import verify
 from edgeiqa.runtime.views import cut_views
-from edgeiqa.tools import export_source
 from edgeiqa.tools.export_test_time import parse_test_time
 from numpy.typing import NDArray
 from PIL import Image
@@ -26,24 +25,6 @@ from .command import edgeiqa, files_in, require_refusal
 from .teach_runs import save_labelled, teach_run
 
 UNTRAINED = ("--size", "64x64", "--weights", "none")
-
-
-@pytest.fixture
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder that is empty."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exporting a network fails the test: what can be refused is refused before."""
-
-    def worked(*_: object) -> None:
-        raise AssertionError("a network was exported before the call was refused")
-
-    monkeypatch.setattr(export_source, "export_member", worked)
-    monkeypatch.setattr(export_source, "float_model", worked)
 
 
 def raw_of(network: QualityNet, image: NDArray[np.uint8]) -> float:

@@ -31,24 +31,6 @@ from .command import edgeiqa, files_in, require_refusal, save_photo
 TINY = ("--backbone", "test_efficientnet", "--size", "64x48", "--weights", "none")
 
 
-@pytest.fixture
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder that is empty."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exporting a network fails the test: what can be refused is refused before."""
-
-    def worked(*_: object) -> None:
-        raise AssertionError("a network was exported before the call was refused")
-
-    monkeypatch.setattr(export_source, "export_member", worked)
-    monkeypatch.setattr(export_source, "float_model", worked)
-
-
 def test_a_run_of_two_members_becomes_an_ensemble(run_folder: Path, pair_bundle: Path, photos: Path) -> None:
     bundle = Bundle.open(pair_bundle)
     manifest = bundle.manifest
