@@ -174,12 +174,13 @@ def test_a_student_gets_name_card_and_origin(tmp_path: Path) -> None:
     exported = build_bundle(tmp_path / "exported.eiqa")
     (tmp_path / "card.md").write_text("# The card\n")
     arguments = ["student", exported.path, "--recipe", ENSEMBLE, "--card", tmp_path / "card.md"]
+    arguments += ["--data", "all but a few"]
     output = tmp_path / "named.eiqa"
     CliRunner().invoke(main, [*map(str, arguments), "-o", str(output)], catch_exceptions=False, standalone_mode=False)
     bundle = Bundle.open(output)
     assert bundle.manifest.name == "named" and bundle.read("card.md") == b"# The card\n"
     assert bundle.manifest.provenance.commands[0].startswith("edgeiqa distill --recipe recipes/default_student.toml ")
-    assert "LIVE In the Wild" in bundle.manifest.provenance.data
+    assert bundle.manifest.provenance.data == "all but a few"
     assert bundle.manifest.members == exported.manifest.members
     assert verify(Scorer(bundle)).passed
 
@@ -193,6 +194,6 @@ def test_the_default_bundle_is_one_small_int8_student() -> None:
     assert (artefact.target, artefact.precision) == ("onnx", "int8")
     gates = {gate.kind: gate for gate in artefact.gates}
     assert gates["rank"].passed and gates["rank"].report["srcc"] >= 0.99
-    # It learned from all of the 930 photographs but these, so few that the interval of what INT8 lost is wide.
-    assert gates["rank"].report["photos"] == 46 and gates["rank"].report["srcc_drop"]["high"] <= 0.06
+    # It learned from all of the 930 photographs but these.
+    assert gates["rank"].report["photos"] == 46 and gates["rank"].report["srcc_drop"]["high"] <= 0.03
     assert bundle.size_bytes <= 6_000_000 and bundle.size_bytes + ensemble.size_bytes <= 16_000_000
