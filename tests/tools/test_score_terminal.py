@@ -47,6 +47,8 @@ def test_a_list_that_goes_on_is_answered_as_it_comes_and_may_be_interrupted(tmp_
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # Of a shell's background job interrupts are ignored, and so its children's would be.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None
     try:
