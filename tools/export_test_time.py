@@ -6,13 +6,14 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ..compress.models.network import build
 from ..compress.models.test_time import TEST_TIME, USUAL_COUNT, with_test_time
-from ..compress.models.weights import NoWeights
 from ..runtime.errors import UsageError
-from .packing import Trained
 from .show import say
+
+if TYPE_CHECKING:
+    from .packing import Trained
 
 __all__ = ["ViewImages", "at_test_time", "parse_test_time", "several_images"]
 
@@ -77,6 +78,9 @@ def several_images(members: Sequence[Trained], images: ViewImages) -> list[Train
 
 
 def _several(member: Trained, images: ViewImages) -> Trained:
+    from ..compress.models.network import build
+    from ..compress.models.weights import NoWeights
+
     system = with_test_time(member.network.system, images.name, count=images.count)
     network = build(system, weights=NoWeights())
     network.load_state_dict(member.network.state_dict(), strict=True)

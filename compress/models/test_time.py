@@ -12,7 +12,6 @@ import msgspec
 
 from ...runtime.errors import ModelError, UsageError
 from ...runtime.preprocess import Crop, Flip, Operation
-from .backbones import has_fixed_size
 from .records import System
 
 __all__ = ["TEST_TIME", "USUAL_COUNT", "with_test_time"]
@@ -79,6 +78,9 @@ def with_test_time(system: System, name: str, *, count: int = USUAL_COUNT, share
 
 
 def _require_croppable(system: System, width: int, height: int) -> None:
+    # Here and not above: the table is there without timm.
+    from .backbones import has_fixed_size
+
     fixed = [branch.backbone for branch in system.branches if has_fixed_size(branch.backbone)]
     if fixed:
         raise ModelError(
