@@ -19,7 +19,7 @@ from ..runtime.errors import DataError, MissingExtraError
 from ..runtime.score_map import Affine, Isotonic, Logistic, ScoreMap, Sigmoid
 from .metrics import paired_arrays, plcc, require_varied, srcc
 
-__all__ = ["fit_isotonic", "fit_logistic4", "fit_minmax", "fit_sigmoid"]
+__all__ = ["fit_isotonic", "fit_logistic4", "fit_minmax", "fit_sigmoid", "scipy_optimize"]
 
 # With raw outputs in units of their standard deviation: the natural logarithm of a curve's width, and its middle. A
 # curve wider than e^4 is straight over all the data, and wider ones only drift.
@@ -143,7 +143,7 @@ def fit_isotonic(raw: ArrayLike, mos: ArrayLike, low: float, high: float, *, fit
     x, y = _checked(raw, mos, identity, parameters=2)
     outputs, places, counts = np.unique(x, return_inverse=True, return_counts=True)
     means = np.bincount(places, weights=y) / counts
-    curve = np.asarray(_optimize().isotonic_regression(means, weights=counts.astype(np.float64)).x)
+    curve = np.asarray(scipy_optimize().isotonic_regression(means, weights=counts.astype(np.float64)).x)
     # What lies inside a flat piece says nothing. At least two breakpoints stay: outputs whose PLCC with the opinions is
     # above 0 pool to more than one piece.
     rises = np.diff(curve) > 0
@@ -208,7 +208,8 @@ def _checked(
     return x, y
 
 
-def _optimize() -> ModuleType:
+def scipy_optimize() -> ModuleType:
+    """scipy.optimize, or `MissingExtraError`."""
     try:
         import scipy.optimize
     except ImportError as error:
@@ -228,7 +229,7 @@ def _fit(
     start: tuple[float, ...],
     bounds: tuple[tuple[float, float], ...],
 ) -> tuple[float, ...]:
-    optimize = _optimize()
+    optimize = scipy_optimize()
     lowest, highest = zip(*bounds, strict=True)
     inside: Any = np.clip(start, lowest, highest)
     try:

@@ -12,8 +12,9 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..runtime.errors import DataError, MissingExtraError
+from ..runtime.errors import DataError
 from ..runtime.score_map import Affine, ScoreMap
+from .fit_score_map import scipy_optimize
 from .metrics import srcc
 
 __all__ = ["MapRefit", "refit_to"]
@@ -113,14 +114,7 @@ def refit_to(score_map: ScoreMap, raw_quantized: ArrayLike, reference_scores: Ar
 
 def _fit(score_map: ScoreMap, raw: NDArray[np.float64], scores: NDArray[np.float64]) -> tuple[float, float]:
     """The logarithm of the scale, and the shift in standard deviations of the raw scores."""
-    try:
-        from scipy.optimize import least_squares
-    except ImportError as error:
-        raise MissingExtraError(
-            "no scipy, which fits score maps",
-            expected="the extra 'evaluate'",
-            mend='pip install "edgeiqa[evaluate]"',
-        ) from error
+    least_squares = scipy_optimize().least_squares
     centre, width, span = raw.mean(), raw.std(), score_map.high - score_map.low
 
     def residuals(parameters: NDArray[np.float64]) -> NDArray[np.float64]:

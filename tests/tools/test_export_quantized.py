@@ -32,12 +32,6 @@ def member(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return teach_run(root / "runs", data, parts | reserved) / "members" / "a"
 
 
-@pytest.fixture
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def gates(bundle: Bundle, place: int = 0) -> dict[str, Any]:
     return {gate.kind: gate.report for gate in bundle.manifest.members[0].artefacts[place].gates}
 

@@ -14,12 +14,6 @@ TINY = 'student = "test_efficientnet"\nsize = "32x32"\nweights = "none"\nbatch =
 
 
 @pytest.fixture
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def worked(*_: object, **__: object) -> None:
         raise AssertionError("a teacher was loaded before the call was refused")

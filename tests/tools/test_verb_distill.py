@@ -37,13 +37,6 @@ TINY = ("--student", "test_efficientnet", "--size", "32x32", "--weights", "none"
 SHORT = (*TINY, "--batch", "4", "--steps", "2", "--crops", "2", "--threads", "1", "--accelerator", "cpu")
 
 
-@pytest.fixture
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder that is empty."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``data`` (20 photographs, 4 of them the test's) and an ensemble in ``runs``."""
