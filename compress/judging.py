@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..profiles.metrics import plcc, rmse, srcc
-from ..profiles.range_errors import range_of
+from ..profiles.range_errors import equal_edges, range_of
 from ..runtime.errors import DataError
 from ..runtime.score_map import InversePiecewiseLinear
 from .labelled import score_terms
@@ -106,8 +106,7 @@ def heldout_figures(
         "heldout_rmse": error,
     }
     if ranges is not None:
-        edges = np.linspace(0.0, 100.0, ranges + 1).tolist()
-        each = range_of(100 * opinions, edges)
+        each = range_of(100 * opinions, equal_edges(0.0, 100.0, ranges))
         # Ranges that hold nothing of the fold say nothing in any epoch.
         mean = [float(np.mean((100 * (said - opinions)[each == one]) ** 2)) for one in np.unique(each)]
         figures["heldout_range_mse"] = sum(mean) if finite else math.inf
